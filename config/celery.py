@@ -1,0 +1,10 @@
+"""The Celery application. Every task names its queue: `default` or `training`."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+app = Celery("dialoop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()

@@ -1,0 +1,17 @@
+"""Every door that speaks HTTP."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from config import health
+
+urlpatterns = [
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    path("admin/", admin.site.urls),
+    path("accounts/", include("allauth.urls")),
+    path("api/", include("config.api")),
+    path("settings/", include("accounts.urls")),
+    path("models/", include("models_hub.urls")),
+    path("", include("chat.urls")),
+]
