@@ -1,0 +1,438 @@
+"""A scripted provider over real HTTP: it speaks OpenAI's protocol (and the engine's additions) and fails on cue.
+
+A script is `key=value` pairs joined by `+`. It is read, later ones winning, from the server's own default
+(`Upstream("tokens=5")`, `--script`), the model's name (`tokens=200+rate=20`; any other name is just a name), the header
+`X-Script`, and `[[tokens=200 rate=20]]` anywhere in the last user message.
+
+    tokens=N        how long the answer is (12); `max_tokens` cuts it with finish_reason length
+    rate=R          tokens a second (0: at once)           first=S   seconds before the first token
+    text=KIND       words (`w0 w1 `), multibyte, markdown, wide (10,000 characters a token), echo (the question)
+    reasoning=N     N tokens of reasoning_content first    think=N   N tokens inside <think></think> first
+    usage=no        never says usage                       finish=F  the finish reason (stop); `none`: ends without one
+    noise=yes       empty choices, comments and unknown fields between the chunks
+
+    fail=KIND       401 403 404 429 500 503 context (400) bad (400) html (200) garbage (200) json (200, not an answer)
+                    drop (no answer at all) hang (no answer headers)
+    times=K         only the first K requests of this model fail that way     retry_after=S   sent with 429 and 503
+    refuses=NAMES   400 when the request carries one of them, e.g. `refuses=max_tokens,temperature`
+    end=KIND        in the stream, after `at=N` tokens (half of them; 0: before the first): drop hang garbage html error
+
+The text is deterministic: `answer_text(N)`. A last message of role assistant is continued: counting goes on after it.
+Every request is kept in `upstream.requests`, with what was sent and whether the client hung up early.
+
+In tests: the fixture `upstream` (`tests/support/fixtures.py`). Alone: `python -m tests.support.upstream --port 9000`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import count
+from typing import Self
+
+from aiohttp import web
+
+HUNG_UP = "hung_up"
+CHUNKS_AT_ONCE = 32
+_PROMPT_SCRIPT = re.compile(r"\[\[(\w+=[^\]]*)\]\]")
+_EMOJI = ("é", "漢字", "👩‍👩‍👧", "🇩🇪", "日本", "ß")
+_MARKDOWN = (
+    "# Title\n\n",
+    "Some *text* ",
+    "and more.\n\n",
+    "- one\n",
+    "- two\n\n",
+    "```python\n",
+    "x = 1\n",
+    "```\n\n",
+)
+
+
+def parse_script(text: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in re.split(r"[+\s;]+", text) if "=" in part)
+
+
+@lru_cache(maxsize=100_000)
+def token_at(index: int, kind: str = "words") -> str:
+    if kind == "multibyte":
+        return f"{_EMOJI[index % len(_EMOJI)]}{index} "
+    if kind == "markdown":
+        return _MARKDOWN[index % len(_MARKDOWN)]
+    if kind == "wide":
+        return f"w{index}".ljust(9_999, "x") + " "
+    return f"w{index} "
+
+
+def answer_text(tokens: int, kind: str = "words", *, start: int = 0) -> str:
+    """What a script of so many tokens answers."""
+    return "".join(token_at(index, kind) for index in range(start, tokens))
+
+
+@dataclass
+class Recorded:
+    """One request as it arrived, and how it went."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict
+    tokens_sent: int = 0
+    outcome: str = "running"  # running | finished | hung_up (by the client) | failed (as scripted)
+    started_at: float = field(default_factory=time.monotonic)
+    ended_at: float | None = None
+
+    @property
+    def hung_up(self) -> bool:
+        return self.outcome == HUNG_UP
+
+
+class Script:
+    """The parsed directives of one request, with defaults."""
+
+    def __init__(self, values: dict[str, str], body: dict) -> None:
+        self.values = values
+        messages = body.get("messages") or [{}]
+        last = messages[-1]
+        self.kind = values.get("text", "words")
+        total = int(values.get("tokens", 12))
+        self.start = self._tokens_in(last.get("content", ""), total) if last.get("role") == "assistant" else 0
+        tokens = range(self.start, max(total, self.start + 1))
+        limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        self.finish = values.get("finish", "stop")
+        if limit and len(tokens) > limit:
+            tokens, self.finish = tokens[:limit], "length"
+        self.answer = [token_at(index, self.kind) for index in tokens]
+        if self.kind == "echo":
+            users = [m["content"] for m in messages if m.get("role") == "user"]
+            self.answer = [word + " " for word in _PROMPT_SCRIPT.sub("", users[-1] if users else "").split()] or ["..."]
+        self.prompt_tokens = sum(len(str(m.get("content", "")).split()) + 4 for m in messages)
+        self.rate = float(values.get("rate", 0))
+        self.end = values.get("end", "")
+        self.end_at = int(values.get("at", len(self.answer) // 2))
+
+    def _tokens_in(self, prefix: str, total: int) -> int:
+        text, index = "", 0
+        while len(text) < len(prefix) and index < total:
+            text += token_at(index, self.kind)
+            index += 1
+        return index
+
+    def deltas(self) -> list[tuple[str, str]]:
+        """(field, text) of everything the answer sends."""
+        thinking = [("reasoning_content", f"r{i} ") for i in range(int(self.values.get("reasoning", 0)))]
+        thoughts = int(self.values.get("think", 0))
+        if thoughts:
+            # The tags are cut across chunk borders on purpose.
+            parts = ["<th", "ink>", *(f"t{i} " for i in range(thoughts)), "</thi", "nk>"]
+            thinking += [("content", part) for part in parts]
+        return thinking + [("content", token) for token in self.answer]
+
+    @property
+    def usage(self) -> dict[str, int]:
+        completion = len(self.answer) + int(self.values.get("reasoning", 0)) + int(self.values.get("think", 0))
+        total = self.prompt_tokens + completion
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": completion, "total_tokens": total}
+
+
+class Upstream:
+    """The server, in a thread with a loop of its own, so that sync and async tests use it alike."""
+
+    def __init__(self, script: str = "", *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.script = script
+        self.requests: list[Recorded] = []
+        self.labels = [("positive", 0.9), ("negative", 0.1)]
+        self._address = (host, port)
+        self._seen: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._ids = count(1)
+
+    @property
+    def base_url(self) -> str:
+        """With `/v1`, as OPENAI_BASE_URL wants it."""
+        return f"{self.url}/v1"
+
+    @property
+    def url(self) -> str:
+        """Without `/v1`, as ENGINE_URL wants it."""
+        return f"http://{self._address[0]}:{self._address[1]}"
+
+    @property
+    def chats(self) -> list[Recorded]:
+        return [request for request in self.requests if request.path.endswith("/chat/completions")]
+
+    def start(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="upstream", daemon=True)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.open(), self._loop).result(10)
+        return self
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def wait_until(self, condition: Callable[[Upstream], object], *, timeout: float = 10) -> None:
+        """Block until the condition holds; it is looked at whenever a request begins, moves or ends."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: condition(self), timeout):
+                raise AssertionError(f"The upstream never got there: {self.requests}")
+
+    async def wait(self, condition: Callable[[Upstream], object], *, timeout: float = 10) -> None:  # noqa: ASYNC109
+        await asyncio.to_thread(self.wait_until, condition, timeout=timeout)
+
+    async def open(self) -> None:
+        """Listen, in the running loop."""
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/models/{name:.+}", self._model)
+        app.router.add_post("/v1/tokenize", self._tokenize)
+        app.router.add_post("/v1/classify", self._classify)
+        app.router.add_post("/v1/fill-mask", self._fill_mask)
+        app.router.add_get("/health", self._health)
+        # Without handler_cancellation a client that hangs up during a pause is noticed only at the next write.
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, *self._address, backlog=1024)
+        await site.start()
+        self._address = site._server.sockets[0].getsockname()[:2]
+
+    @contextmanager
+    def _recorded(self, request: web.Request, body: dict):
+        record = Recorded(request.path, dict(request.headers), body)
+        with self._changed:
+            self.requests.append(record)
+            self._changed.notify_all()
+        try:
+            yield record
+            record.outcome = "finished" if record.outcome == "running" else record.outcome
+        except (asyncio.CancelledError, ConnectionError):
+            record.outcome = HUNG_UP if record.outcome == "running" else record.outcome
+            raise
+        finally:
+            record.ended_at = time.monotonic()
+            with self._changed:
+                self._changed.notify_all()
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        with self._recorded(request, body) as record:
+            values = self._values(request, body)
+            name = f"{body.get('model')} {values.get('fail', '')}"
+            self._seen[name] += 1
+            refused = await self._refuse(request, record, values, attempt=self._seen[name])
+            if refused is not None:
+                record.outcome = "failed"
+                return refused
+            script = Script(values, body)
+            await asyncio.sleep(float(values.get("first", 0)))
+            if not body.get("stream"):
+                return web.json_response(self._whole_answer(script, body))
+            return await self._stream(request, body, script, record)
+
+    def _values(self, request: web.Request, body: dict) -> dict[str, str]:
+        users = [m.get("content") for m in body.get("messages", ()) if m.get("role") == "user"]
+        in_prompt = _PROMPT_SCRIPT.findall(str(users[-1])) if users else []
+        texts = [self.script, body.get("model", ""), request.headers.get("X-Script", ""), *in_prompt]
+        return {key: value for text in texts for key, value in parse_script(text).items()}
+
+    async def _refuse(
+        self, request: web.Request, record: Recorded, values: dict[str, str], *, attempt: int
+    ) -> web.StreamResponse | None:
+        for name in values.get("refuses", "").split(","):
+            if name and name in record.body:
+                return refused_parameter(name)
+        kind = values.get("fail", "")
+        if not kind or attempt > int(values.get("times", 1_000_000)):
+            return None
+        if kind == "hang":
+            await asyncio.sleep(3600)
+        if kind == "drop":
+            request.transport.abort()
+            return web.Response()  # goes nowhere
+        return failure(kind, values.get("retry_after", ""))
+
+    async def _stream(self, request: web.Request, body: dict, script: Script, record: Recorded) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        await response.prepare(request)
+        head, tail = self._frame(body)
+        await response.write(head + b'{"role":"assistant","content":""}' + tail(None))
+        await self._send_deltas(request, response, script, record, head, tail)
+        if record.outcome == "failed":
+            return response
+        if script.finish != "none":
+            await response.write(head + b"{}" + tail(script.finish))
+        if (body.get("stream_options") or {}).get("include_usage") and script.values.get("usage") != "no":
+            frame = json.loads((head + b"{}" + tail(None))[6:]) | {"choices": [], "usage": script.usage}
+            await response.write(sse(json.dumps(frame)))
+        if script.finish != "none":
+            await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
+
+    async def _send_deltas(self, request, response, script: Script, record: Recorded, head: bytes, tail) -> None:
+        clock = asyncio.get_running_loop().time
+        started, waiting, ending = clock(), [], tail(None)
+        noise = b': hello\n\nevent: x\ndata: {"choices":[]}\n\n' if script.values.get("noise") else b""
+        deltas = script.deltas()
+        for index, (name, text) in enumerate([*deltas, ("", "")]):
+            if script.end and index == script.end_at + len(deltas) - len(script.answer):
+                await response.write(b"".join(waiting) or noise)
+                return await self._break(request, response, script.end, record)
+            if not name:
+                break
+            waiting.append(noise + head + encoded(name, text) + ending)
+            record.tokens_sent += 1
+            if script.rate or len(waiting) == CHUNKS_AT_ONCE:
+                await response.write(b"".join(waiting))
+                waiting.clear()
+                # Against the start, not the last token: a slow reader does not stretch the schedule.
+                await asyncio.sleep(max(0, started + (index + 1) / script.rate - clock()) if script.rate else 0)
+        await response.write(b"".join(waiting))
+
+    async def _break(self, request: web.Request, response: web.StreamResponse, kind: str, record: Recorded) -> None:
+        with self._changed:
+            self._changed.notify_all()
+        if kind == "hang":
+            await asyncio.sleep(3600)
+        record.outcome = "failed"
+        if kind == "drop":
+            await asyncio.sleep(0.02)  # lets what was written leave before the reset overtakes it
+            request.transport.abort()
+            return
+        broken = {
+            "garbage": b'data: {"choices": [{"delta": {"content": "w\n\n',
+            "html": b"data: <html><body>Bad gateway</body></html>\n\n",
+            "error": sse(json.dumps({"error": {"message": "Overloaded.", "type": "server_error", "code": None}})),
+        }
+        await response.write(broken[kind])
+        await response.write_eof()
+
+    def _frame(self, body: dict) -> tuple[bytes, Callable[[str | None], bytes]]:
+        opening = {"id": f"chatcmpl-{next(self._ids)}", "object": "chat.completion.chunk", "created": 1}
+        opening |= {"model": body.get("model")}
+        head = b"data: " + json.dumps(opening).encode()[:-1] + b', "choices": [{"index": 0, "delta": '
+        return head, lambda finish: b', "finish_reason": ' + json.dumps(finish).encode() + b"}]}\n\n"
+
+    def _whole_answer(self, script: Script, body: dict) -> dict:
+        message = {"role": "assistant", "content": "".join(script.answer)}
+        choice = {"index": 0, "message": message, "finish_reason": script.finish}
+        answer = {"id": f"chatcmpl-{next(self._ids)}", "object": "chat.completion", "created": 1}
+        return answer | {"model": body.get("model"), "choices": [choice], "usage": script.usage}
+
+    async def _models(self, request: web.Request) -> web.Response:
+        with self._recorded(request, {}):
+            refused = self._refuse_plain(self.script)
+            return refused or web.json_response({"object": "list", "data": [{"id": "scripted", "object": "model"}]})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        with self._recorded(request, {}):
+            refused = self._refuse_plain(f"{self.script}+{name}")
+            return refused or web.json_response({"id": name, "object": "model", "created": 1, "owned_by": "tests"})
+
+    def _refuse_plain(self, script: str) -> web.Response | None:
+        kind = parse_script(script).get("fail", "")
+        return failure(kind, "") if kind and kind not in {"hang", "drop"} else None
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        with self._recorded(request, body):
+            refused = self._refuse_plain(body.get("model", ""))
+            return refused or web.json_response({"tokens": Script({}, body).prompt_tokens})
+
+    async def _classify(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        with self._recorded(request, body):
+            rows = [{"label": label, "score": score} for label, score in self.labels][: body.get("top_k") or None]
+            usage = {"prompt_tokens": sum(len(text.split()) for text in body["input"]), "total_tokens": 0}
+            answer = {"object": "list", "data": [rows for _ in body["input"]], "usage": usage}
+            return self._refuse_plain(body.get("model", "")) or web.json_response(answer)
+
+    async def _fill_mask(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        with self._recorded(request, body):
+            candidates = [{"label": word, "score": score} for word, score in (("cat", 0.6), ("dog", 0.3), ("cow", 0.1))]
+            texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+            data = [[candidates[: body.get("top_k", 5)] for _ in range(text.count("[MASK]"))] for text in texts]
+            return self._refuse_plain(body.get("model", "")) or web.json_response({"object": "list", "data": data})
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+
+@lru_cache(maxsize=100_000)
+def encoded(name: str, text: str) -> bytes:
+    return json.dumps({name: text}, ensure_ascii=False).encode()
+
+
+def sse(data: str) -> bytes:
+    return f"data: {data}\n\n".encode()
+
+
+def error_response(status: int, message: str, code: str | None, **more: object) -> web.Response:
+    headers = {"Retry-After": str(more.pop("retry_after"))} if more.get("retry_after") else {}
+    body = {"message": message, "type": "invalid_request_error", "param": more.get("param"), "code": code}
+    return web.json_response({"error": body}, status=status, headers=headers)
+
+
+def refused_parameter(name: str) -> web.Response:
+    if name in {"max_tokens", "max_completion_tokens"}:
+        other = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}[name]
+        message = f"Unsupported parameter: '{name}' is not supported with this model. Use '{other}' instead."
+        return error_response(400, message, "unsupported_parameter", param=name)
+    message = f"Unsupported value: '{name}' does not support this value with this model."
+    return error_response(400, message, "unsupported_value", param=name)
+
+
+def failure(kind: str, retry_after: str) -> web.Response:
+    """The answers OpenAI (or a proxy before it) gives, kind by kind."""
+    if kind == "html":
+        return web.Response(text="<!doctype html><html><body>Sign in</body></html>", content_type="text/html")
+    if kind == "garbage":
+        return web.Response(body=b"\x00\x01\xff not json at all", content_type="text/event-stream")
+    if kind == "json":
+        return web.json_response({"hello": "world"})
+    if kind == "context":
+        message = "This model's maximum context length is 2048 tokens. However, your messages resulted in 3000 tokens."
+        return error_response(400, message, "context_length_exceeded", param="messages")
+    if kind == "bad":
+        return error_response(400, "Invalid value for 'messages'.", "invalid_value", param="messages")
+    messages = {
+        "401": ("Incorrect API key provided.", "invalid_api_key"),
+        "403": ("Country, region, or territory not supported.", "unsupported_country"),
+        "404": ("The model does not exist.", "model_not_found"),
+        "429": ("Rate limit reached.", "rate_limit_exceeded"),
+    }
+    message, code = messages.get(kind, ("The server had an error.", None))
+    return error_response(int(kind), message, code, retry_after=retry_after)
+
+
+async def serve(upstream: Upstream) -> None:
+    await upstream.open()
+    print(f"Listening on {upstream.base_url}", flush=True)
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--script", default="", help="the default script of every request")
+    options = parser.parse_args()
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve(Upstream(options.script, host=options.host, port=options.port)))
+
+
+if __name__ == "__main__":
+    main()
