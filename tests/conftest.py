@@ -1,0 +1,66 @@
+"""Fixtures everybody uses: the people (alice owns, bob is a teammate, charlie a stranger), and a clean Valkey."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from django.conf import settings
+
+REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With REQUIRE_ALL=1 a skip is a failure: CI may not pass by leaving things out."""
+    outcome = yield
+    report = outcome.get_result()
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"REQUIRE_ALL=1 allows no skip: {report.longrepr}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_static_files():
+    """Templates render without collectstatic."""
+    settings.STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
+
+
+@pytest.fixture(autouse=True)
+def _clean_valkey():
+    from config.valkey import get_valkey_sync
+
+    yield
+    get_valkey_sync().flushdb()
+
+
+def make_user(username: str, **fields):
+    from accounts.models import User
+
+    return User.objects.create_user(username, f"{username}@example.org", PASSWORD, **fields)
+
+
+@pytest.fixture
+def alice(db):
+    return make_user("alice")
+
+
+@pytest.fixture
+def bob(db):
+    return make_user("bob")
+
+
+@pytest.fixture
+def charlie(db):
+    return make_user("charlie")
+
+
+@pytest.fixture
+def admin_user(db):
+    return make_user("admin", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def password():
+    return PASSWORD
