@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from django.urls import reverse_lazy
 
 from config.app_settings import AppSettings
 from config.environment import Environment, create_secrets
+from config.logging import FORMATS, LEVELS, build_logging
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR / ".env")
@@ -76,7 +78,10 @@ DIALOOP = AppSettings(
     superuser_password=env.text("DJANGO_SUPERUSER_PASSWORD"),
 )
 
+LOGGING = build_logging(env.choice("LOG_LEVEL", "info", LEVELS), env.choice("LOG_FORMAT", "console", FORMATS))
+
 INSTALLED_APPS = [
+    "config",  # before daphne: our runserver is daphne's with an embedded Valkey beside it
     "daphne",
     "unfold",
     "django.contrib.admin",
@@ -94,13 +99,13 @@ INSTALLED_APPS = [
     "allauth.usersessions",
     "channels",
     "django_celery_beat",
-    "config",
     "accounts",
     "models_hub",
     "chat",
 ]
 
 MIDDLEWARE = [
+    "config.request_log.request_log",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.csp.PolicyMiddleware",
@@ -170,7 +175,11 @@ CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://").replace("?db
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ACKS_LATE = False
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BEAT_SCHEDULER = "config.beat:HeartbeatScheduler"
+CELERY_BEAT_SCHEDULE = {
+    "clear-expired-sessions": {"task": "config.tasks.clear_expired_sessions", "schedule": timedelta(days=1)},
+}
 CELERY_TIMEZONE = "UTC"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -199,7 +208,14 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Dialoop] "
 ACCOUNT_SESSION_REMEMBER = True
-ACCOUNT_FORMS = {"login": "accounts.forms.LoginForm", "signup": "accounts.forms.SignupForm"}
+ACCOUNT_FORMS = {
+    "login": "accounts.forms.LoginForm",
+    "signup": "accounts.forms.SignupForm",
+    "change_password": "accounts.forms.ChangePasswordForm",
+    "reset_password": "accounts.forms.ResetPasswordForm",
+    "reset_password_from_key": "accounts.forms.ResetPasswordKeyForm",
+    "reauthenticate": "accounts.forms.ReauthenticateForm",
+}
 # A class of 30 behind one address signs in within the same minute; guessing one person's password stays slow.
 ACCOUNT_RATE_LIMITS = {
     "login": "300/m/ip",

@@ -1,0 +1,32 @@
+"""Runs the web process: pages, API, sockets and the replies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from config.app_settings import get_settings
+
+
+class Command(BaseCommand):
+    help = "Serve pages, API and sockets on HOST and PORT until SIGTERM or Ctrl-C."
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        from chat import replies
+        from config.asgi import application
+        from config.web_server import WebServer
+
+        settings = get_settings()
+        server = WebServer(
+            application,
+            host=settings.host.strip("[]"),
+            port=settings.port,
+            on_start=getattr(replies, "startup", None),
+            on_stop=getattr(replies, "shutdown", None),
+        )
+        try:
+            server.run()
+        except OSError as error:
+            raise CommandError(f"The web process {error}: set HOST or PORT.") from None

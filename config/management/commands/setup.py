@@ -1,0 +1,104 @@
+"""What an instance needs once its packages are there: folders, tables, static files, models, a first admin."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from accounts.services import ensure_first_admin
+from chat.errors import ChatError
+from config.app_settings import AppSettings, get_settings
+from config.runtime_dir import create_runtime_dir
+from config.serve import local_address
+from config.static_files import collect_static_files
+
+BAR_WIDTH = 30
+
+
+class Command(BaseCommand):
+    help = "Prepare this instance: folders, database, static files, starter models, first admin. Safe to repeat."
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        settings = get_settings()
+        started = time.monotonic()
+        create_folders(settings)
+        self.migrate()
+        if collect_static_files():
+            self.stdout.write("Static files collected.")
+        self.import_models(settings)
+        self.show_first_admin(settings)
+        if options["verbosity"] > 1:
+            self.stdout.write(f"Set up in {time.monotonic() - started:.1f} s.")
+
+    def migrate(self) -> None:
+        """Migrating with nothing to do costs a second; looking costs a few milliseconds."""
+        try:
+            executor = MigrationExecutor(connection)
+        except OperationalError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CommandError(f"The database of DATABASE_URL cannot be reached: {reason}") from None
+        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if plan:
+            self.stdout.write(f"Preparing the database ({len(plan)} migrations).")
+            call_command("migrate", interactive=False, verbosity=0)
+
+    def import_models(self, settings: AppSettings) -> None:
+        from models_hub.environment_sync import sync_from_environment
+        from models_hub.starter import StarterImportError, import_starter_models
+
+        bar = ProgressBar(self.stdout.write, is_terminal=self.stdout.isatty())
+        try:
+            import_starter_models(settings.model_cache_dir, bar.show)
+        except StarterImportError as error:
+            # Everything else works without them, and the page says which model is down.
+            self.stderr.write(self.style.WARNING(str(error)))
+        bar.finish()
+        sync_from_environment()
+
+    def show_first_admin(self, settings: AppSettings) -> None:
+        try:
+            path = ensure_first_admin(settings)
+        except ChatError as error:
+            raise CommandError(f"DJANGO_SUPERUSER_USERNAME, _EMAIL or _PASSWORD cannot be used: {error}") from None
+        if path:
+            address = settings.public_url or local_address(settings)
+            self.stdout.write(f"First admin: open this link once, and choose a password: {address}{path}")
+
+
+class ProgressBar:
+    """One line that is drawn again on a terminal, and a line for each step elsewhere; silent while nothing is done."""
+
+    def __init__(self, write: Callable[..., Any], *, is_terminal: bool) -> None:
+        self._write = write
+        self._is_terminal = is_terminal
+        self._shown = ""
+
+    def show(self, message: str, share: float) -> None:
+        if message == self._shown:
+            return
+        self._shown = message
+        filled = round(share * BAR_WIDTH)
+        line = f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {share:4.0%} {message}"
+        self._write(f"\r{line:<100}" if self._is_terminal else line, ending="" if self._is_terminal else "\n")
+
+    def finish(self) -> None:
+        if self._is_terminal and self._shown:
+            self._write("")
+
+
+def create_folders(settings: AppSettings) -> None:
+    create_runtime_dir(settings.runtime_dir)
+    for folder in (settings.data_dir, settings.model_cache_dir):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"The folder {folder} cannot be made: {error.strerror}.") from None
+    # The database and the generated keys lie here.
+    settings.data_dir.chmod(0o700)
