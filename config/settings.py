@@ -233,6 +233,31 @@ EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"] or "", _email["
 EMAIL_USE_TLS, EMAIL_USE_SSL = _email.get("EMAIL_USE_TLS", False), _email.get("EMAIL_USE_SSL", False)
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "dialoop@localhost")
 
+UNFOLD = {
+    "SITE_TITLE": "Dialoop",
+    "SITE_HEADER": "Dialoop",
+    "SITE_SYMBOL": "all_inclusive",
+    "SHOW_VIEW_ON_SITE": False,
+    "BORDER_RADIUS": "8px",
+    # The accent of static/css/base.css, lighter and darker.
+    "COLORS": {
+        "primary": {
+            "50": "#eef8f5",
+            "100": "#d5efe8",
+            "200": "#aee0d3",
+            "300": "#7fccba",
+            "400": "#58c2ab",
+            "500": "#1f8f7b",
+            "600": "#0e6b5c",
+            "700": "#0a564a",
+            "800": "#0a453c",
+            "900": "#0a3831",
+            "950": "#041f1b",
+        }
+    },
+    "SIDEBAR": {"show_search": True, "navigation": "config.admin_sidebar.navigation"},
+}
+
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True

@@ -9,7 +9,7 @@ urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("admin/", admin.site.urls),
-    path("accounts/", include("allauth.urls")),
+    path("accounts/", include("accounts.entrance_urls")),
     path("api/", include("config.api")),
     path("settings/", include("accounts.urls")),
     path("models/", include("models_hub.urls")),
