@@ -81,10 +81,9 @@ DIALOOP = AppSettings(
 LOGGING = build_logging(env.choice("LOG_LEVEL", "info", LEVELS), env.choice("LOG_FORMAT", "console", FORMATS))
 
 INSTALLED_APPS = [
-    "config",  # before daphne: our runserver is daphne's with an embedded Valkey beside it
-    "daphne",
+    "config",  # first: its runserver is Daphne's, with an embedded Valkey beside it
     "unfold",
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # config/urls.py finds the admin pages; workers never load them
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -5,6 +5,8 @@ from django.urls import include, path
 
 from config import health
 
+admin.autodiscover()
+
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
