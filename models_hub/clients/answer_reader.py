@@ -1,0 +1,126 @@
+"""Reads the events of a streamed chat completion into reply parts. No network here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from models_hub.base import (
+    Finished,
+    FinishReason,
+    ProviderBadResponseError,
+    ReasoningDelta,
+    ReplyPart,
+    TextDelta,
+    Usage,
+)
+from models_hub.clients.errors import error_from_answer
+from models_hub.clients.thinking import ThinkSplitter
+from models_hub.targets import ModelTarget
+
+FINISH_REASONS = {
+    "length": FinishReason.LENGTH,
+    "max_tokens": FinishReason.LENGTH,
+    "model_length": FinishReason.LENGTH,
+    "content_filter": FinishReason.CONTENT_FILTER,
+    "cancelled": FinishReason.CANCELLED,
+}
+
+
+class AnswerReader:
+    """One streamed answer. `has_finished` once the finish reason is known, `is_done` once nothing more can come."""
+
+    def __init__(self, target: ModelTarget, *, is_continuation: bool = False) -> None:
+        self._target = target
+        self._thinking = ThinkSplitter(is_continuation=is_continuation)
+        self._finish_reason: FinishReason | None = None
+        self._usage: Usage | None = None
+        self._has_text = is_continuation
+        self._thoughts: list[str] = []
+        self._carry = ""
+        self.is_done = False
+
+    @property
+    def has_finished(self) -> bool:
+        return self._finish_reason is not None
+
+    def read(self, events: Sequence[bytes]) -> list[ReplyPart]:
+        """The parts in these events, neighbours of a kind joined. Raises a ModelHubError."""
+        parts: list[ReplyPart] = []
+        for event in events:
+            if event == b"[DONE]":
+                self.is_done = True
+                break
+            self._read_event(event, parts)
+        return self._joined(parts)
+
+    def finish(self) -> list[ReplyPart]:
+        """The end of the answer, or ProviderBadResponseError if the provider never said that it was one."""
+        if self._finish_reason is None:
+            raise ProviderBadResponseError(f"The answer of {self._target.name} ended before it was finished.")
+        parts = self._joined(self._thinking.finish())
+        if not self._has_text and self._thoughts:
+            # A model that only thought has said that much: better its thoughts than an empty answer.
+            parts.append(TextDelta("".join(self._thoughts)))
+        return [*parts, Finished(self._finish_reason, self._usage)]
+
+    def _read_event(self, event: bytes, parts: list[ReplyPart]) -> None:
+        fields = self._parse(event)
+        if fields.get("error"):
+            raise error_from_answer(self._target, None, fields["error"])
+        if isinstance(fields.get("usage"), dict):
+            self._usage = _read_usage(fields["usage"])
+        for choice in fields.get("choices") or ():
+            delta = choice.get("delta") or {}
+            reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+            if reasoning and isinstance(reasoning, str):
+                parts.append(ReasoningDelta(reasoning))
+            if delta.get("content"):
+                parts.extend(self._thinking.feed(delta["content"]))
+            if choice.get("finish_reason"):
+                self._finish(choice["finish_reason"])
+
+    def _parse(self, event: bytes) -> dict:
+        try:
+            fields = json.loads(event)
+            if isinstance(fields, dict):
+                return fields
+        except ValueError:
+            pass
+        raise ProviderBadResponseError(f"The provider of {self._target.name} sent an answer that makes no sense.")
+
+    def _finish(self, reason: str) -> None:
+        if reason == "error":
+            raise ProviderBadResponseError(f"The provider of {self._target.name} reported an error.")
+        self._finish_reason = FINISH_REASONS.get(reason, FinishReason.STOP)
+
+    def _joined(self, parts: Sequence[ReplyPart]) -> list[ReplyPart]:
+        joined: list[ReplyPart] = []
+        for part in parts:
+            if joined and type(joined[-1]) is type(part):
+                joined[-1] = type(part)(joined[-1].text + part.text)
+            else:
+                joined.append(part)
+        return [part for part in map(self._cleaned, joined) if part.text]
+
+    def _cleaned(self, part: TextDelta | ReasoningDelta) -> TextDelta | ReasoningDelta:
+        text = part.text if part.text.isascii() and not self._carry else self._mended(part.text)
+        text = text.replace("\0", "") if "\0" in text else text
+        if isinstance(part, ReasoningDelta):
+            if not self._has_text:
+                self._thoughts.append(text)
+        else:
+            self._has_text = self._has_text or bool(text.strip())
+        return type(part)(text)
+
+    def _mended(self, text: str) -> str:
+        """Half a surrogate pair waits for its other half; one without is replaced, or it would break the database."""
+        text, self._carry = self._carry + text, ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._carry = text[:-1], text[-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _read_usage(usage: dict) -> Usage | None:
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return Usage(prompt, completion) if isinstance(prompt, int) and isinstance(completion, int) else None

@@ -1,0 +1,74 @@
+"""Text classification and masked-token generation with BERT-like models, through the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models_hub.base import LabelScore, ProviderBadResponseError, Usage
+from models_hub.clients.openai_chat import OpenAIChatModel
+from models_hub.clients.transformers_chat import check_is_served
+
+MAX_LABELS = 20
+
+
+class DistilBertClassifier:
+    def __init__(self, connection: OpenAIChatModel) -> None:
+        self._connection = connection
+        self.target = connection.target
+
+    async def classify(self, texts: Sequence[str]) -> list[list[LabelScore]]:
+        return (await self.classify_with_usage(texts))[0]
+
+    async def classify_with_usage(self, texts: Sequence[str]) -> tuple[list[list[LabelScore]], Usage | None]:
+        body = {"model": self.target.provider_model, "input": list(texts), "top_k": MAX_LABELS}
+        answer = await self._connection.post("/classify", body)
+        rows = _rows(answer)
+        if len(rows) != len(texts):
+            raise ProviderBadResponseError("The engine did not label every text.")
+        return [_read_scores(row) for row in rows], read_usage(answer)
+
+    async def check(self) -> None:
+        await check_is_served(self._connection)
+
+
+class DistilBertMaskFiller:
+    def __init__(self, connection: OpenAIChatModel) -> None:
+        self._connection = connection
+        self.target = connection.target
+
+    async def fill_mask(self, text: str, *, top_k: int = 5) -> list[list[LabelScore]]:
+        return (await self.fill_mask_with_usage(text, top_k=top_k))[0]
+
+    async def fill_mask_with_usage(self, text: str, *, top_k: int) -> tuple[list[list[LabelScore]], Usage | None]:
+        body = {"model": self.target.provider_model, "input": [text], "top_k": top_k}
+        answer = await self._connection.post("/fill-mask", body)
+        rows = _rows(answer)
+        if len(rows) != 1 or not isinstance(rows[0], list):
+            raise ProviderBadResponseError("The engine did not fill the masks.")
+        return [_read_scores(candidates) for candidates in rows[0]], read_usage(answer)
+
+    async def check(self) -> None:
+        await check_is_served(self._connection)
+
+
+def read_usage(answer: dict) -> Usage | None:
+    usage = answer.get("usage")
+    if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
+        return None
+    return Usage(usage["prompt_tokens"], int(usage.get("completion_tokens") or 0))
+
+
+def _rows(answer: dict) -> list:
+    rows = answer.get("data")
+    if not isinstance(rows, list):
+        raise ProviderBadResponseError("The engine sent an answer that makes no sense.")
+    return rows
+
+
+def _read_scores(row: object) -> list[LabelScore]:
+    """Best first. Raises ProviderBadResponseError."""
+    try:
+        scores = [LabelScore(str(item["label"]), float(item["score"])) for item in row]  # type: ignore[attr-defined]
+    except (TypeError, KeyError, ValueError) as error:
+        raise ProviderBadResponseError("The engine sent labels that make no sense.") from error
+    return sorted(scores, key=lambda score: -score.score)

@@ -1,0 +1,215 @@
+"""Writes of the models hub: connections and their keys, model versions, aliases. Nothing here streams a reply."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.utils import timezone
+
+from config.app_settings import get_settings
+from models_hub import encryption
+from models_hub.base import ModelHubError, ProviderAuthenticationError
+from models_hub.models import Alias, AliasEvent, Connection, ModelVersion, RegisteredModel
+from models_hub.targets import CHAT, ENGINE, ModelTarget
+
+if TYPE_CHECKING:
+    from accounts.models import User
+
+logger = logging.getLogger(__name__)
+
+
+class AliasMoveError(ValueError):
+    """An alias cannot be moved like this. The sentence says why."""
+
+
+def create_model_cache_dir() -> Path:
+    """The folder local models live in, made if it is not there yet."""
+    folder = get_settings().model_cache_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def get_model_config(slug: str) -> ModelTarget:
+    """Everything needed to talk to a model, for the machine's operator. Raises a ModelHubError."""
+    from models_hub.selectors import resolve_target
+
+    return resolve_target(slug, user=None)
+
+
+# Connections
+
+
+def get_api_key(connection: Connection) -> str:
+    """The connection's key in plain text: out of the settings if it was made from the environment.
+
+    Raises ProviderAuthenticationError when the stored key cannot be decrypted.
+    """
+    if connection.from_environment:
+        settings = get_settings()
+        return settings.engine_api_key if connection.kind == ENGINE else settings.openai_api_key
+    if not connection.encrypted_api_key:
+        return ""
+    try:
+        return encryption.decrypt(connection.encrypted_api_key)
+    except encryption.DecryptionError as error:
+        raise ProviderAuthenticationError(f"The key of {connection.name}: {error}") from error
+
+
+def create_connection(name: str, *, kind: str, base_url: str = "", api_key: str = "") -> Connection:
+    connection = Connection(name=name, kind=kind, base_url=base_url.rstrip("/"))
+    set_api_key(connection, api_key)
+    connection.save()
+    return connection
+
+
+def update_connection(connection: Connection, *, api_key: str | None = None, **changes: object) -> Connection:
+    """Change columns, and the key if one is given: None keeps it, an empty one removes it."""
+    for column, value in changes.items():
+        setattr(connection, column, value)
+    columns = list(changes)
+    if api_key is not None:
+        set_api_key(connection, api_key)
+        columns.append("encrypted_api_key")
+    connection.save(update_fields=columns)
+    return connection
+
+
+def set_api_key(connection: Connection, api_key: str) -> None:
+    """Encrypt the key into the object; the caller saves. Raises ValueError for a key no header can carry."""
+    api_key = api_key.strip()
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise ValueError("A key has only plain letters, digits and signs.")
+    connection.encrypted_api_key = encryption.encrypt(api_key) if api_key else ""
+
+
+def rotate_encryption() -> int:
+    """Encrypt every stored key anew by the first of ENCRYPTION_KEYS. Raises DecryptionError; returns how many."""
+    stored = Connection.objects.exclude(encrypted_api_key="")
+    with transaction.atomic():
+        for connection in stored:
+            connection.encrypted_api_key = encryption.rotate(connection.encrypted_api_key)
+            connection.save(update_fields=["encrypted_api_key"])
+    return len(stored)
+
+
+def test_connection(connection: Connection) -> ModelHubError | None:
+    """Ask the provider for its models, and store what came of it. Blocks; call it outside any transaction."""
+    error = None
+    try:
+        asyncio.run(_list_models(connection))
+    except ModelHubError as found:
+        error = found
+    record_check(connection, error)
+    return error
+
+
+def record_check(connection: Connection, error: ModelHubError | None) -> None:
+    connection.last_checked_at = timezone.now()
+    connection.last_error_code = error.code if error else ""
+    connection.last_error_message = error.message if error else ""
+    connection.save(update_fields=["last_checked_at", "last_error_code", "last_error_message"])
+    logger.info("connection %s checked: %s", connection.pk, connection.last_error_code or "ok")
+
+
+async def _list_models(connection: Connection) -> None:
+    from models_hub.clients import check_connection, close_clients
+
+    try:
+        await check_connection(_connection_target(connection))
+    finally:
+        await close_clients()
+
+
+def _connection_target(connection: Connection) -> ModelTarget:
+    """A target without a model, to talk to the provider itself."""
+    return ModelTarget(
+        slug="",
+        name=connection.name,
+        task=CHAT,
+        kind=connection.kind,
+        base_url=connection.base_url,
+        api_key=get_api_key(connection),
+        provider_model="",
+        version_id=0,
+        version_number=0,
+        context_window=None,
+        default_options={},
+        learned_parameters={},
+        connection_id=connection.pk,
+    )
+
+
+def remember_parameters(target: ModelTarget, learned: dict) -> None:
+    """Keep what a provider was found to refuse, beside what other models of the connection taught."""
+    with transaction.atomic():
+        connection = Connection.objects.select_for_update().filter(pk=target.connection_id).first()
+        if connection is not None:
+            connection.learned_parameters = {**connection.learned_parameters, target.provider_model: learned}
+            connection.save(update_fields=["learned_parameters"])
+
+
+# Versions and aliases
+
+
+def add_version(
+    model: RegisteredModel,
+    *,
+    provider_model: str = "",
+    source: str = "",
+    revision: str = "",
+    is_ready: bool = True,
+    not_ready_reason: str = "",
+    context_window: int | None = None,
+    manifest: dict | None = None,
+    notes: str = "",
+) -> ModelVersion:
+    """The next version of a model. Without `provider_model` it is `slug@number`, as the engine addresses its own."""
+    with transaction.atomic():
+        RegisteredModel.objects.select_for_update().get(pk=model.pk)
+        newest = model.versions.order_by("-number").values_list("number", flat=True).first() or 0
+        return ModelVersion.objects.create(
+            model=model,
+            number=newest + 1,
+            provider_model=provider_model or f"{model.slug}@{newest + 1}",
+            source=source,
+            revision=revision,
+            is_ready=is_ready,
+            not_ready_reason=not_ready_reason,
+            context_window=context_window,
+            manifest=manifest or {},
+            notes=notes,
+        )
+
+
+def move_alias(
+    model: RegisteredModel, alias: str, version: ModelVersion, *, actor: User | None, reason: str
+) -> AliasEvent:
+    """Point an alias at a version and keep who did it and why. Raises AliasMoveError."""
+    _check_move(model, alias, version, reason)
+    with transaction.atomic():
+        RegisteredModel.objects.select_for_update().get(pk=model.pk)
+        row = Alias.objects.filter(model=model, name=alias).first()
+        before = row.version if row else None
+        if before == version:
+            raise AliasMoveError(f"{model.slug}@{alias} is version {version.number} already.")
+        Alias.objects.update_or_create(model=model, name=alias, defaults={"version": version})
+        return AliasEvent.objects.create(
+            model=model, alias=alias, from_version=before, to_version=version, actor=actor, reason=reason.strip()
+        )
+
+
+def _check_move(model: RegisteredModel, alias: str, version: ModelVersion, reason: str) -> None:
+    if not reason.strip():
+        raise AliasMoveError("Moving an alias needs a reason.")
+    if len(reason) > 500:
+        raise AliasMoveError("The reason may be 500 characters long.")
+    if not alias or len(alias) > 50 or not alias.replace("-", "").replace("_", "").isalnum() or alias.isdigit():
+        raise AliasMoveError("An alias is a short word such as production.")
+    if version.model_id != model.pk:
+        raise AliasMoveError(f"That version is not one of {model.slug}.")
+    if version.retired_at is not None:
+        raise AliasMoveError(f"Version {version.number} was retired.")
