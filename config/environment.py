@@ -81,7 +81,7 @@ class Environment:
         raw = self.text(name, default) or default
         try:
             return self._env.email_url_config(raw)
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, ImproperlyConfigured):
             raise ImproperlyConfigured(f"{name} must start with smtp://, smtp+tls:// or consolemail://.") from None
 
     def _number(
