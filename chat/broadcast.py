@@ -5,7 +5,7 @@ The channel layer carries these and nothing else: a reply's deltas go through it
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from asgiref.sync import async_to_sync
@@ -13,7 +13,10 @@ from channels.layers import get_channel_layer
 from django.db import transaction
 from redis.exceptions import RedisError
 
-from chat.events import ServerEvent
+from chat.events import ConversationCreated, ConversationUpdated, ServerEvent
+
+if TYPE_CHECKING:
+    from chat.replies.start import Started
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +36,23 @@ def session_group(session_key_hash: str) -> str:
 def announce(user_id: int, event: ServerEvent) -> None:
     """Tell all sockets of this person, once the current transaction has been kept."""
     _send_on_commit(user_group(user_id), {"type": "conversation.event", "frame": event.to_dict()})
+
+
+async def announce_reply(user_id: int, started: Started, *, origin: str) -> None:
+    """Tell the person's other sockets that this one began a reply; those that follow the conversation show it."""
+    kind = ConversationCreated if started.is_new_conversation else ConversationUpdated
+    message = {
+        "type": "reply.begun",
+        "origin": origin,
+        "after": started.sequence_number,
+        "reply": started.reply,
+        "conversation": kind(conversation=started.conversation).to_dict(),
+        "frames": [event.to_dict() for event in started.message_events(None)],
+    }
+    try:
+        await get_channel_layer().group_send(user_group(user_id), message)
+    except (RedisError, OSError):
+        log.warning("announcement_not_sent", group=user_group(user_id), kind=message["type"])
 
 
 def end_sockets(

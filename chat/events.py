@@ -1,4 +1,4 @@
-"""The wire contract of `/ws/chat/`: one strict class per frame. Client frames parse themselves, server frames print themselves."""
+"""The wire contract of `/ws/chat/`: one strict class per frame, parsed and printed here."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ OPTIONS: dict[str, Callable[[Any, str], Any]] = {
 
 
 def parse_options(value: Any, name: str = "options") -> dict[str, Any]:
-    """Checked options of a reply; an option that is null is as if it were not there. Out of range is refused, never clamped."""
+    """Checked options of a reply; a null option is as if it were not there. Out of range is refused, never clamped."""
     if value is None:
         return {}
     if not isinstance(value, dict):

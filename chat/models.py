@@ -1,4 +1,4 @@
-"""Conversations and their messages, which form a tree: an edit or another answer is a sibling, nothing is overwritten."""
+"""Conversations and their messages, which form a tree: an edit or another answer is a sibling; nothing is lost."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class Message(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
     parent = models.ForeignKey("self", on_delete=models.CASCADE, null=True, blank=True, related_name="children")
+    depth = models.PositiveIntegerField(default=0, help_text="How many messages come before it on its branch.")
     role = models.CharField(max_length=10, choices=[(role.value, role.value) for role in Role])
     content = models.TextField(blank=True)
     status = models.CharField(max_length=12, choices=Status, default=Status.COMPLETE)
@@ -76,6 +77,7 @@ class Message(models.Model):
     error_message = models.TextField(blank=True)
     error_retryable = models.BooleanField(default=False)
     owner_token = models.UUIDField(null=True, blank=True, help_text="Who may move the status on.")
+    claimed_at = models.DateTimeField(null=True, blank=True, help_text="When the owner took it.")
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
 
@@ -96,6 +98,23 @@ class Message(models.Model):
     @property
     def is_running(self) -> bool:
         return self.status in RUNNING
+
+
+class RequestReceipt(models.Model):
+    """What a `request_id` created: the same request sent again after a reconnect creates nothing."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    request_id = models.CharField(max_length=64)
+    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="+")
+    reply = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "request_id"], name="chat_request_receipt_unique")]
+        indexes = [models.Index(fields=["created_at"], name="chat_request_receipt_age")]
+
+    def __str__(self) -> str:
+        return self.request_id
 
 
 RUNNING = (Message.Status.PENDING, Message.Status.STREAMING)

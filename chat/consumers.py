@@ -1,0 +1,154 @@
+"""The chat socket: checks who speaks, parses a frame, makes one call, answers. No rule lives here."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import structlog
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.db import DatabaseError
+
+from chat import events
+from chat.broadcast import announce_reply, key_group, session_group, user_group
+from chat.errors import ChatError, InvalidError
+from chat.replies import follow, get_hub, start
+from chat.replies.database import reader, writer
+from chat.replies.start import Started
+from chat.socket_access import SocketAccess
+from chat.subscriptions import Outbox, Subscriptions
+
+logger = structlog.get_logger(__name__)
+
+UNAUTHENTICATED = 4401
+TRY_AGAIN_LATER = 1013
+
+
+class ChatConsumer(AsyncWebsocketConsumer):
+    access: SocketAccess | None
+    subscriptions: Subscriptions | None = None
+
+    async def connect(self) -> None:
+        self.access = self.scope["access"]
+        await self.accept()
+        if self.access is None:
+            return await self.close(UNAUTHENTICATED)
+        get_hub().start()
+        self.subscriptions = Subscriptions(Outbox(self.send, self._overflow))
+        for group in self._groups(self.access):
+            await self.channel_layer.group_add(group, self.channel_name)
+
+    async def disconnect(self, code: int) -> None:
+        if self.subscriptions is None:
+            return
+        self.subscriptions.close()
+        for group in self._groups(self.access):
+            await self.channel_layer.group_discard(group, self.channel_name)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if self.subscriptions is None:
+            return
+        request_id = None
+        try:
+            if text_data is None:
+                raise InvalidError("The socket takes JSON text, not binary data.")
+            frame = events.parse_client_frame(text_data)
+            request_id = frame.request_id
+            await _HANDLERS[type(frame)](self, frame)
+        except ChatError as error:
+            request_id = getattr(error, "request_id", request_id)
+            self.subscriptions.put(events.ErrorFrame.of(error, request_id))
+        except DatabaseError:
+            logger.exception("frame_failed")
+            sentence = "The database did not answer. Nothing was changed; send it again."
+            self.subscriptions.put(events.ErrorFrame(code="unavailable", message=sentence, request_id=request_id))
+
+    async def create_message(self, frame: events.MessageCreate) -> None:
+        await self._begin(await writer.run(start.create_message, self.access.asker, frame), frame)
+
+    async def create_reply(self, frame: events.ReplyCreate) -> None:
+        await self._begin(await writer.run(start.create_reply, self.access.asker, frame), frame)
+
+    async def continue_reply(self, frame: events.ReplyContinue) -> None:
+        await self._begin(await writer.run(start.continue_reply, self.access.asker, frame), frame)
+
+    async def _begin(self, started: Started, frame: events.ClientFrame) -> None:
+        """Run the reply, tell this socket in the contract's order, then the person's other sockets."""
+        hub = get_hub()
+        if started.job:
+            hub.run(started.job)
+        self.subscriptions.add(UUID(started.conversation["id"]))
+        for event in started.events(frame.request_id):
+            self.subscriptions.put(event)
+        await self.subscriptions.follow(started.reply, after=started.sequence_number)
+        if started.job:
+            hub.spawn(announce_reply(self.access.asker.user_id, started, origin=self.channel_name))
+
+    async def cancel_reply(self, frame: events.ReplyCancel) -> None:
+        ended = await writer.run(follow.cancel_reply, self.access.asker, frame.message_id)
+        if ended:
+            return self.subscriptions.put(events.ReplyEnded(message=ended, request_id=frame.request_id))
+        await self.subscriptions.follow_end(frame.message_id, frame.request_id)
+        await get_hub().cancel(frame.message_id)
+
+    async def select_leaf(self, frame: events.ConversationSelect) -> None:
+        conversation = await writer.run(follow.select_leaf, self.access.asker, frame.conversation_id, frame.message_id)
+        self.subscriptions.put(events.ConversationUpdated(conversation=conversation, request_id=frame.request_id))
+
+    async def subscribe(self, frame: events.ConversationSubscribe) -> None:
+        shown = await reader.run(
+            follow.list_replies_to_show, self.access.asker, frame.conversation_id, frame.after.keys()
+        )
+        self.subscriptions.add(frame.conversation_id)
+        self.subscriptions.put(
+            events.ConversationSubscribed(
+                conversation_id=str(frame.conversation_id), running=shown.running, request_id=frame.request_id
+            )
+        )
+        for message in [*shown.running, *shown.ended]:
+            await self.subscriptions.follow(message, after=frame.after.get(UUID(message["id"]), 0))
+
+    async def unsubscribe(self, frame: events.ConversationUnsubscribe) -> None:
+        self.subscriptions.remove(frame.conversation_id)
+
+    async def ping(self, frame: events.Ping) -> None:
+        self.subscriptions.put(events.Pong(request_id=frame.request_id))
+
+    async def conversation_event(self, message: dict[str, Any]) -> None:
+        """Something about one of this person's conversations, from any process."""
+        self.subscriptions.put_frame(message["frame"])
+
+    async def reply_begun(self, message: dict[str, Any]) -> None:
+        """Another socket of this person started a reply: show it here if its conversation is followed here."""
+        if message["origin"] == self.channel_name:
+            return
+        self.subscriptions.put_frame(message["conversation"])
+        if self.subscriptions.follows(UUID(message["reply"]["conversation_id"])):
+            await self.subscriptions.show_beginning(message["frames"], message["reply"], after=message["after"])
+
+    async def access_ended(self, message: dict[str, Any]) -> None:
+        await self.close(UNAUTHENTICATED)
+
+    async def _overflow(self) -> None:
+        await self.close(TRY_AGAIN_LATER)
+
+    @staticmethod
+    def _groups(access: SocketAccess) -> list[str]:
+        groups = [user_group(access.asker.user_id)]
+        if access.asker.api_key_id is not None:
+            groups.append(key_group(access.asker.api_key_id))
+        if access.session_key_hash:
+            groups.append(session_group(access.session_key_hash))
+        return groups
+
+
+_HANDLERS = {
+    events.MessageCreate: ChatConsumer.create_message,
+    events.ReplyCreate: ChatConsumer.create_reply,
+    events.ReplyContinue: ChatConsumer.continue_reply,
+    events.ReplyCancel: ChatConsumer.cancel_reply,
+    events.ConversationSelect: ChatConsumer.select_leaf,
+    events.ConversationSubscribe: ChatConsumer.subscribe,
+    events.ConversationUnsubscribe: ChatConsumer.unsubscribe,
+    events.Ping: ChatConsumer.ping,
+}

@@ -1,0 +1,226 @@
+"""The replies of this process: starts, stops and shows them, and looks after those that other processes left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+import structlog
+from django.db import DatabaseError
+from redis.exceptions import RedisError
+
+from chat.events import ReplyEnded, encode
+from chat.markdown import render_block
+from chat.replies import log, store
+from chat.replies.database import writer
+from chat.replies.log import END, Entry
+from chat.replies.producer import Producer
+from chat.replies.pump import Pump
+from chat.replies.reaper import Reaper
+from chat.replies.remote import CancelLine, RemoteLogs
+from chat.replies.running import RunningReply
+from chat.replies.start import ReplyJob
+from chat.replies.watch import Watch, visible
+
+logger = structlog.get_logger(__name__)
+
+MATERIALISE_EVERY = 1.0
+# How long a stopping process waits for its last words to be kept.
+LAST_WORDS = 5.0
+
+
+class ReplyHub:
+    """One a process and event loop. `start()` when the first socket opens or the server starts."""
+
+    def __init__(self) -> None:
+        self._pump = Pump(on_blocks=self._render_soon, on_fenced=self._abandon)
+        self._remote = RemoteLogs()
+        self._reaper = Reaper(self._remote)
+        self._cancel_line = CancelLine(self._cancel_here)
+        self._renderers = ThreadPoolExecutor(1, thread_name_prefix="markdown")
+        self._rendering: dict[UUID, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._services: list[asyncio.Task[Any]] = []
+
+    def start(self) -> None:
+        """Start the pump, the reaper and what listens to other processes. Safe to call again."""
+        if not self._services:
+            loops = (
+                self._pump.run(),
+                self._materialise_forever(),
+                self._reaper.run(),
+                self._remote.run(),
+                self._cancel_line.run(),
+            )
+            self._services = [asyncio.create_task(loop) for loop in loops]
+
+    def run(self, job: ReplyJob) -> None:
+        """Produce this reply in a task of this process; no socket owns it."""
+        self.start()
+        reply = RunningReply(
+            job.message_id,
+            job.conversation_id,
+            job.owner_token,
+            content=job.content,
+            reasoning=job.reasoning,
+            last_sequence_number=job.last_sequence_number,
+        )
+        self._pump.add(reply)
+        reply.task = self.spawn(self._run(reply, job))
+
+    async def add_watch(self, watch: Watch, *, end: str | None = None) -> None:
+        """Show what it has not seen and go on live, wherever the reply runs.
+
+        `end`: the end frame of a reply that has ended; with its log gone, that is all there is to show.
+        """
+        self.start()
+        if end is not None:
+            watch.show([entry for entry in visible(await log.read(watch.message_id)) if entry.kind != END])
+            watch.show([Entry(0, 0, END, end)])
+            return
+        reply = self._pump.replies.get(watch.message_id)
+        if reply and not reply.is_seeded and watch.after < reply.first_sequence_number:
+            watch.show([entry for entry in visible(await log.read(watch.message_id)) if entry.kind != END])
+            reply = self._pump.replies.get(watch.message_id)
+        if reply:
+            reply.add_watch(watch)
+        else:
+            await self._remote.add_watch(watch)
+
+    def discard_watch(self, watch: Watch) -> None:
+        if reply := self._pump.replies.get(watch.message_id):
+            reply.discard_watch(watch)
+        self._remote.discard_watch(watch)
+
+    async def cancel(self, message_id: UUID) -> None:
+        """Stop it, here or wherever it runs. The stored marker is set already and finds it in the end."""
+        if not self._cancel_here(message_id):
+            await self._cancel_line.send(message_id)
+
+    async def stop(self) -> None:
+        """The process ends: its replies are interrupted with every word they have, and say so."""
+        for reply in self._pump.replies.values():
+            if reply.task:
+                reply.task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST_WORDS)
+        for service in self._services:
+            service.cancel()
+        await asyncio.gather(*self._services, return_exceptions=True)
+        self._services = []
+        self._renderers.shutdown(wait=False)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run it to its end, whatever becomes of the socket that asked."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _cancel_here(self, message_id: UUID) -> bool:
+        reply = self._pump.replies.get(message_id)
+        if reply is None:
+            return False
+        if not reply.is_ending:
+            reply.cancel_requested = True
+            if reply.task:
+                reply.task.cancel()
+        return True
+
+    async def _run(self, reply: RunningReply, job: ReplyJob) -> None:
+        if job.last_sequence_number:
+            reply.resume(log_is_gone=not await self._log_exists(reply))
+        producer = Producer(reply, job, on_text=self._pump.wake)
+        # Only this inner task is ever cancelled: what follows keeps the words.
+        reply.task = asyncio.create_task(producer.produce())
+        if reply.cancel_requested:
+            reply.task.cancel()
+        (outcome,) = await asyncio.gather(reply.task, return_exceptions=True)
+        reply.is_ending = True
+        if not reply.is_lost:
+            await self._end(reply, producer.end(outcome))
+
+    async def _log_exists(self, reply: RunningReply) -> bool:
+        try:
+            return await log.exists(reply.message_id)
+        except (RedisError, OSError):
+            return True
+
+    async def _end(self, reply: RunningReply, end: store.ReplyEnd) -> None:
+        reply.cut()
+        reply.finish_blocks()
+        await self._rendered(reply)
+        end.html, end.last_sequence_number = "".join(reply.html), reply.sequence_number
+        message = await self._keep_end(reply, end)
+        if message is None:
+            return self._abandon(reply)
+        reply.add_end(encode(ReplyEnded(message=message)))
+        self._pump.wake()
+        await reply.logged_everything.wait()
+        self._pump.discard(reply)
+
+    async def _keep_end(self, reply: RunningReply, end: store.ReplyEnd) -> dict[str, Any] | None:
+        """Write the end, for as long as it takes: while the database is away the words stay here."""
+        delay = 0.2
+        while True:
+            try:
+                return await writer.run(store.end_reply, reply.message_id, reply.owner_token, end)
+            except DatabaseError as error:
+                logger.warning("reply_end_not_kept_yet", error=type(error).__name__)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+
+    def _abandon(self, reply: RunningReply) -> None:
+        """Somebody else ended this reply: stop the model, and let our watchers follow the log instead."""
+        if reply.is_lost:
+            return
+        reply.is_lost = True
+        self._pump.discard(reply)
+        if reply.task:
+            reply.task.cancel()
+        reply.logged_everything.set()
+        for watch in reply.hand_over():
+            self.spawn(self._remote.add_watch(watch))
+
+    def _render_soon(self, reply: RunningReply) -> None:
+        if reply.message_id not in self._rendering:
+            task = self.spawn(self._render(reply))
+            self._rendering[reply.message_id] = task
+            task.add_done_callback(lambda _: self._rendering.pop(reply.message_id, None))
+
+    async def _render(self, reply: RunningReply) -> None:
+        loop = asyncio.get_running_loop()
+        while reply.unrendered:
+            block = reply.unrendered.pop(0)
+            reply.add_block(block, await loop.run_in_executor(self._renderers, render_block, block.source))
+        self._pump.wake()
+
+    async def _rendered(self, reply: RunningReply) -> None:
+        """Until every finished block is HTML."""
+        while reply.unrendered or reply.message_id in self._rendering:
+            self._render_soon(reply)
+            await self._rendering[reply.message_id]
+
+    async def _materialise_forever(self) -> None:
+        while True:
+            await asyncio.sleep(MATERIALISE_EVERY)
+            replies = [reply for reply in self._pump.replies.values() if not reply.is_ending]
+            if not replies:
+                continue
+            progress = [item for reply in replies if (item := reply.progress())]
+            owned = [(reply.message_id, reply.owner_token) for reply in replies]
+            try:
+                found = await writer.run(store.materialise, progress, owned)
+            except DatabaseError as error:
+                logger.warning("replies_not_materialised", replies=len(progress), error=type(error).__name__)
+                continue
+            for message_id in found.cancelled:
+                self._cancel_here(message_id)
+            for message_id in found.lost:
+                reply = self._pump.replies.get(message_id)
+                # One that ended meanwhile is not lost: its end is on its way.
+                if reply and not reply.is_ending:
+                    self._abandon(reply)

@@ -1,0 +1,142 @@
+"""Produces one reply: asks the model, or its fallback, and writes how it ended. Knows no socket and no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+
+import structlog
+
+from chat.models import Message
+from chat.replies import context, store
+from chat.replies.database import writer
+from chat.replies.running import RunningReply
+from chat.replies.start import ReplyJob
+from chat.replies.store import ReplyEnd
+from models_hub import breaker, clients
+from models_hub.base import (
+    ChatModel,
+    ContextLengthExceededError,
+    Finished,
+    Labels,
+    ModelHubError,
+    ProviderBadResponseError,
+    ProviderError,
+    ReasoningDelta,
+    TextDelta,
+)
+from models_hub.targets import ModelTarget
+
+logger = structlog.get_logger(__name__)
+
+
+class Producer:
+    """`on_text` is called whenever the reply has something new."""
+
+    def __init__(self, reply: RunningReply, job: ReplyJob, *, on_text: Callable[[], None]) -> None:
+        self._reply = reply
+        self._job = job
+        self._on_text = on_text
+        self._started = time.monotonic()
+        self._end = ReplyEnd(status=Message.Status.COMPLETE, content="", messages_left_out=job.left_out)
+
+    async def produce(self) -> None:
+        """Stream the answer into the reply. Raises a ModelHubError, or CancelledError when it is stopped."""
+        await self._ask_in_turn()
+
+    def end(self, outcome: BaseException | None) -> ReplyEnd:
+        """How it ended, given what `produce` raised."""
+        if isinstance(outcome, asyncio.CancelledError):
+            self._end.set_stopped() if self._reply.cancel_requested else self._end.set_interrupted()
+        elif isinstance(outcome, ModelHubError):
+            self._end.set_error(outcome)
+        elif outcome is not None:
+            logger.error("reply_crashed", message_id=str(self._job.message_id), exc_info=outcome)
+            self._end.set_error(ProviderBadResponseError("Something went wrong here while asking the model."))
+        self._end.content, self._end.reasoning = self._reply.content, self._reply.reasoning
+        self._end.total_ms = self._elapsed_ms()
+        self._log_end()
+        return self._end
+
+    async def _ask_in_turn(self) -> None:
+        """The requested model, then its fallback; the fallback answers only when nothing was shown yet."""
+        *first_choices, last = self._job.targets
+        for target in first_choices:
+            try:
+                return await self._ask(target)
+            except ContextLengthExceededError:
+                raise
+            except ModelHubError as error:
+                if self._reply.has_shown_anything:
+                    raise
+                logger.info("fallback_answers", model=target.slug, code=error.code, fallback=last.slug)
+        return await self._ask(last)
+
+    async def _ask(self, target: ModelTarget) -> None:
+        breaker.check(target.slug)
+        requested = self._job.targets[0].slug
+        columns = {"model": target.slug, "version_id": target.version_id}
+        if target.slug != requested:
+            columns["requested_model"] = requested
+        await writer.run(store.begin_streaming, self._job.message_id, self._job.owner_token, **columns)
+        try:
+            await self._stream_fitting(clients.open_reply_source(target), target)
+        except ProviderError:
+            breaker.record_failure(target.slug)
+            raise
+        breaker.record_success(target.slug)
+
+    async def _stream_fitting(self, model: ChatModel, target: ModelTarget) -> None:
+        """An estimated prompt that turns out too long is halved once."""
+        options = self._job.options
+        fitted = await context.fit_prompt(
+            model, self._job.prompt, window=target.context_window, max_new_tokens=options.max_new_tokens
+        )
+        self._end.messages_left_out = self._job.left_out + fitted.left_out
+        try:
+            return await self._stream(model, fitted)
+        except ContextLengthExceededError:
+            shorter = context.halve(fitted.messages)
+            if shorter is None or self._reply.has_shown_anything:
+                raise
+            self._end.messages_left_out += shorter.left_out
+            return await self._stream(model, shorter)
+
+    async def _stream(self, model: ChatModel, prompt: context.FittedPrompt) -> None:
+        reply = self._reply
+        async with aclosing(model.stream(prompt.messages, options=self._job.options)) as parts:
+            async for part in parts:
+                match part:
+                    case TextDelta(text):
+                        reply.add_text(text)
+                        self._note_progress()
+                    case ReasoningDelta(text):
+                        reply.add_reasoning(text)
+                        self._note_progress()
+                    case Labels(labels):
+                        self._end.labels = [{"label": item.label, "score": item.score} for item in labels]
+                    case Finished(finish_reason, usage):
+                        self._end.finish_reason, self._end.usage = finish_reason, usage
+
+    def _note_progress(self) -> None:
+        if self._end.first_token_ms is None:
+            self._end.first_token_ms = self._elapsed_ms()
+        self._on_text()
+
+    def _elapsed_ms(self) -> int:
+        return round((time.monotonic() - self._started) * 1000)
+
+    def _log_end(self) -> None:
+        end = self._end
+        logger.info(
+            "reply_ended",
+            message_id=str(self._job.message_id),
+            model=self._job.targets[0].slug,
+            status=end.status,
+            code=end.error_code or None,
+            characters=len(end.content),
+            first_token_ms=end.first_token_ms,
+            total_ms=end.total_ms,
+        )
