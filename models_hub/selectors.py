@@ -159,6 +159,7 @@ def _make_card(model: RegisteredModel) -> ModelCard:
         name=model.name,
         description=model.description,
         task=model.task,
+        task_label=model.get_task_display(),
         version=model.version_number,
         context_window=model.version_window or model.context_window,
         is_available=not reason,

@@ -189,20 +189,19 @@ def move_alias(
     model: RegisteredModel, alias: str, version: ModelVersion, *, actor: User | None, reason: str
 ) -> AliasEvent:
     """Point an alias at a version and keep who did it and why. Raises AliasMoveError."""
-    _check_move(model, alias, version, reason)
     with transaction.atomic():
         RegisteredModel.objects.select_for_update().get(pk=model.pk)
+        check_move(model, alias, version, reason)
         row = Alias.objects.filter(model=model, name=alias).first()
         before = row.version if row else None
-        if before == version:
-            raise AliasMoveError(f"{model.slug}@{alias} is version {version.number} already.")
         Alias.objects.update_or_create(model=model, name=alias, defaults={"version": version})
         return AliasEvent.objects.create(
             model=model, alias=alias, from_version=before, to_version=version, actor=actor, reason=reason.strip()
         )
 
 
-def _check_move(model: RegisteredModel, alias: str, version: ModelVersion, reason: str) -> None:
+def check_move(model: RegisteredModel, alias: str, version: ModelVersion, reason: str) -> None:
+    """Raises AliasMoveError when `move_alias` would."""
     if not reason.strip():
         raise AliasMoveError("Moving an alias needs a reason.")
     if len(reason) > 500:
@@ -213,3 +212,5 @@ def _check_move(model: RegisteredModel, alias: str, version: ModelVersion, reaso
         raise AliasMoveError(f"That version is not one of {model.slug}.")
     if version.retired_at is not None:
         raise AliasMoveError(f"Version {version.number} was retired.")
+    if Alias.objects.filter(model=model, name=alias, version=version).exists():
+        raise AliasMoveError(f"{model.slug}@{alias} is version {version.number} already.")

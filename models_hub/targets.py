@@ -36,6 +36,7 @@ class ModelCard:
     name: str
     description: str
     task: str
+    task_label: str
     version: int | None
     context_window: int | None
     is_available: bool

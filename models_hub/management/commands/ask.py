@@ -1,0 +1,56 @@
+"""`manage.py ask "TEXT"`: one question from the terminal, answered as it is written. Nothing is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from config.app_settings import get_settings
+from models_hub import clients
+from models_hub.base import ModelHubError, PromptMessage, ReplyOptions, Role, TextDelta
+from models_hub.services import get_model_config
+from models_hub.targets import ModelTarget
+
+
+class Command(BaseCommand):
+    help = "Ask a model one question and stream its answer to standard output."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("text")
+        parser.add_argument("--model", metavar="SLUG", default="", help="also slug@3 or slug@alias")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        text = options["text"]
+        limit = get_settings().max_message_chars
+        if not text.strip() or len(text) > limit:
+            raise CommandError(f"The question must have 1 to {limit} characters.")
+        try:
+            target = get_model_config(options["model"] or get_settings().default_model)
+            asyncio.run(answer(target, text, self.write))
+        except ModelHubError as error:
+            raise CommandError(error.message) from error
+        except KeyboardInterrupt:
+            raise CommandError("Stopped.") from None
+        finally:
+            self.write("\n")
+
+    def write(self, text: str) -> None:
+        self.stdout.write(text, ending="")
+        self.stdout.flush()
+
+
+async def answer(target: ModelTarget, text: str, write: Callable[[str], None]) -> None:
+    settings = get_settings()
+    options = ReplyOptions(max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)
+    source = clients.open_reply_source(target)
+    try:
+        async with aclosing(source.stream([PromptMessage(Role.USER, text)], options=options)) as parts:
+            async for part in parts:
+                if isinstance(part, TextDelta):
+                    write(part.text)
+    finally:
+        await clients.close_clients()
