@@ -1,5 +1,7 @@
 /** What every page needs: menus that close, dates in the reader's own time zone, buttons that copy, and questions before a deletion. */
 
+import { copyText } from "./browser.js";
+
 function closeMenus(except) {
   for (const menu of document.querySelectorAll("details[data-menu][open]")) {
     if (!except || !menu.contains(except)) menu.open = false;
@@ -9,7 +11,7 @@ function closeMenus(except) {
 document.addEventListener("click", (event) => {
   closeMenus(event.target);
   const copy = event.target.closest("[data-copy-text]");
-  if (copy) navigator.clipboard?.writeText(copy.dataset.copyText).then(() => flash(copy));
+  if (copy) copyText(copy.dataset.copyText).then((copied) => copied && flash(copy));
 });
 
 document.addEventListener("keydown", (event) => {
