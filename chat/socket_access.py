@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +15,7 @@ from django.http.cookie import parse_cookie
 from django.http.request import validate_host
 from django.utils.module_loading import import_string
 
-from accounts.services import authenticate_key
+from accounts.services import authenticate_key, hash_session_key
 from chat.replies.database import writer
 from chat.replies.start import Asker
 from config.app_settings import get_settings
@@ -67,11 +66,6 @@ def find_access(headers: dict[str, str]) -> SocketAccess | None:
     if not user.is_authenticated or not user.is_active:
         return None
     return SocketAccess(Asker(user.pk), hash_session_key(session_key))
-
-
-def hash_session_key(session_key: str) -> str:
-    """Names a session's sockets without giving the session away to whoever can read the channel layer."""
-    return hashlib.sha256(session_key.encode()).hexdigest()
 
 
 def _session(session_key: str) -> SessionBase:

@@ -43,8 +43,9 @@ class Breaker:
         raise ProviderUnavailableError(message, retry_after=SECONDS_OPEN - waited)
 
     def is_open(self, slug: str) -> bool:
+        """Whether the model rests now. When the rest is over it is open to an attempt, and shown as such."""
         state = self._states.get(slug)
-        return state is not None and state.opened_at is not None
+        return bool(state and state.opened_at is not None and self._clock() - state.opened_at < SECONDS_OPEN)
 
     def record_success(self, slug: str) -> None:
         with self._lock:

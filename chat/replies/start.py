@@ -35,7 +35,7 @@ from chat.services import title_from
 from chat.text import check_text
 from config.app_settings import get_settings
 from models_hub import breaker
-from models_hub.base import FinishReason, ModelHubError, PromptMessage, ProviderError, ReplyOptions, Role
+from models_hub.base import FinishReason, ModelHubError, PromptMessage, ReplyOptions, Role
 from models_hub.selectors import resolve_target
 from models_hub.targets import ModelTarget
 
@@ -253,14 +253,12 @@ def _resolve(slug: str, user: User) -> tuple[ModelTarget, ...]:
     """The model that was asked for and its fallback. Raises ModelUnavailableError when neither can be tried."""
     try:
         target = resolve_target(slug, user=user)
-        breaker.check(target.slug)
-        return (target, *_fallback(target, user))
-    except ProviderError as error:  # its breaker is open
-        if others := _fallback(target, user):
-            return (target, *others)
-        raise ModelUnavailableError(error.message) from error
     except ModelHubError as error:
         raise ModelUnavailableError(error.message) from error
+    targets = (target, *_fallback(target, user))
+    if len(targets) == 1 and breaker.is_open(target.slug):
+        raise ModelUnavailableError(f"{target.name} does not answer at the moment. Try again soon, or pick another.")
+    return targets
 
 
 def _fallback(target: ModelTarget, user: User) -> tuple[ModelTarget, ...]:
