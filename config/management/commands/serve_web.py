@@ -18,13 +18,16 @@ class Command(BaseCommand):
         from config.asgi import application
         from config.web_server import WebServer
 
+        async def start_replies() -> None:
+            replies.get_hub().start()
+
         settings = get_settings()
         server = WebServer(
             application,
             host=settings.host.strip("[]"),
             port=settings.port,
-            on_start=getattr(replies, "startup", None),
-            on_stop=getattr(replies, "shutdown", None),
+            on_start=start_replies,
+            on_stop=replies.shutdown,
         )
         try:
             server.run()
