@@ -13,7 +13,8 @@ from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.db.models import Case, IntegerField, Q, QuerySet, Value, When
+from django.db.models import Case, Q, QuerySet, Value, When
+from django.db.models.expressions import OrderBy
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
@@ -112,13 +113,9 @@ class UserAdmin(OnlyAdmins, DjangoUserAdmin, ModelAdmin):
     add_fieldsets = ((None, {"fields": ("username", "email", "password1", "password2")}),)
     actions = ("approve", "reject", "show_reset_link", "deactivate", "remove_second_factor")
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        is_waiting = When(StateFilter.queries["waiting"], then=Value(0))
-        place = Case(is_waiting, default=Value(1), output_field=IntegerField())
-        return super().get_queryset(request).annotate(place_in_queue=place)
-
-    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        return ("place_in_queue", "-date_joined")
+    def get_ordering(self, request: HttpRequest) -> tuple[OrderBy | str, ...]:
+        waiting_first = Case(When(StateFilter.queries["waiting"], then=Value(0)), default=Value(1))
+        return (waiting_first.asc(), "-date_joined")
 
     @display(description="state", label={"waiting": "warning", "active": "success", "suspended": "danger"})
     def state(self, user: User) -> str:

@@ -10,7 +10,7 @@ from django import forms
 from accounts.models import User
 from config.app_settings import get_settings
 
-PASSWORD_RULES = "At least 8 characters; not a common password, and not only digits."
+RULES_IN_SHORT = "At least 8 characters; not a common password, and not only digits."
 
 
 class PlainFieldsMixin:
@@ -21,7 +21,7 @@ class PlainFieldsMixin:
         for name, field in self.fields.items():
             field.widget.attrs.pop("placeholder", None)
             if name == "password1":
-                field.help_text = PASSWORD_RULES
+                field.help_text = RULES_IN_SHORT
 
 
 class LoginForm(PlainFieldsMixin, allauth_forms.LoginForm):

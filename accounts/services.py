@@ -129,7 +129,7 @@ def require_another_admin(user: User) -> None:
 
 
 def end_access(user: User, *, keep_session_key: str | None = None) -> None:
-    """End this person's sessions, but for the one to keep, and all of his sockets: who is still signed in reconnects."""
+    """End this person's sessions, but for the one to keep, and all sockets: a page still signed in reconnects."""
     end_sessions(UserSession.objects.filter(user=user).exclude(session_key=keep_session_key or ""))
     end_sockets(user_id=user.pk)
 
