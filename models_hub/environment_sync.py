@@ -124,7 +124,7 @@ def _wanted_local_models() -> Iterator[WantedModel]:
 def _wanted_huggingface_model(entry: str, taken: set[str]) -> WantedModel:
     """`entry` is a folder (a path, or under MODEL_CACHE_DIR) or a Hub id, which may name a revision after an @."""
     folder = _find_folder(entry)
-    source, _, revision = (entry, "", "") if folder else entry.partition("@")
+    source, _, revision = (_source_of(folder), "", "") if folder else entry.partition("@")
     config = _read_config(folder) if folder else _read_hub_config(source, revision)
     short = slugify(Path(source).name.replace(".", "-"))
     slug = short if short not in taken else slugify(source.strip("/").replace("/", "-").replace(".", "-"))
@@ -133,7 +133,7 @@ def _wanted_huggingface_model(entry: str, taken: set[str]) -> WantedModel:
         name=Path(source).name,
         task=_task_of(config),
         description=f"Runs on this machine, from {Path(source).name if folder else source}.",
-        source=str(folder) if folder and Path(entry).is_absolute() else source,
+        source=source,
         revision=revision,
         context_window=_window_of(config),
     )
@@ -146,6 +146,12 @@ def _find_folder(entry: str) -> Path | None:
     return None
 
 
+def _source_of(folder: Path) -> str:
+    """As the engine names it: relative to the model cache, or else absolute."""
+    cache = get_settings().model_cache_dir
+    return str(folder.relative_to(cache)) if folder.is_relative_to(cache) else str(folder.resolve())
+
+
 def _read_config(folder: Path) -> dict:
     try:
         return json.loads((folder / "config.json").read_text())
@@ -155,8 +161,9 @@ def _read_config(folder: Path) -> dict:
 
 def _read_hub_config(repository: str, revision: str) -> dict:
     """The model's config.json from the Hub or its cache; empty when neither has it (the engine will say so)."""
+    import httpx2
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     settings = get_settings()
     try:
@@ -167,7 +174,7 @@ def _read_hub_config(repository: str, revision: str) -> dict:
             cache_dir=settings.model_cache_dir / "hub",
             token=settings.huggingface_api_token or False,
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+    except (HFValidationError, httpx2.HTTPError, OSError):
         return {}
     return _read_config(Path(file).parent)
 

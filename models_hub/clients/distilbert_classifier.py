@@ -23,7 +23,7 @@ class DistilBertClassifier:
         body = {"model": self.target.provider_model, "input": list(texts), "top_k": MAX_LABELS}
         answer = await self._connection.post("/classify", body)
         rows = _rows(answer)
-        if len(rows) != len(texts):
+        if len(rows) != len(texts) or not all(rows):
             raise ProviderBadResponseError("The engine did not label every text.")
         return [_read_scores(row) for row in rows], read_usage(answer)
 
@@ -39,13 +39,18 @@ class DistilBertMaskFiller:
     async def fill_mask(self, text: str, *, top_k: int = 5) -> list[list[LabelScore]]:
         return (await self.fill_mask_with_usage(text, top_k=top_k))[0]
 
-    async def fill_mask_with_usage(self, text: str, *, top_k: int) -> tuple[list[list[LabelScore]], Usage | None]:
+    async def fill_mask_with_usage(
+        self, text: str, *, top_k: int, continue_tokens: int | None = None
+    ) -> tuple[list[list[LabelScore]], Usage | None]:
+        """`continue_tokens`: how many masks the engine puts behind a text that has none."""
         body = {"model": self.target.provider_model, "input": [text], "top_k": top_k}
+        if continue_tokens:
+            body["continue_tokens"] = continue_tokens
         answer = await self._connection.post("/fill-mask", body)
-        rows = _rows(answer)
-        if len(rows) != 1 or not isinstance(rows[0], list):
+        masks = [_read_scores(candidates) for candidates in _rows(answer)]
+        if not masks or not all(masks):
             raise ProviderBadResponseError("The engine did not fill the masks.")
-        return [_read_scores(candidates) for candidates in rows[0]], read_usage(answer)
+        return masks, read_usage(answer)
 
     async def check(self) -> None:
         await check_is_served(self._connection)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import AsyncIterator, Sequence
 
 from models_hub.base import (
@@ -15,7 +14,6 @@ from models_hub.base import (
     ReplyPart,
     Role,
     TextDelta,
-    Usage,
 )
 from models_hub.clients.distilbert_classifier import DistilBertClassifier, DistilBertMaskFiller
 
@@ -44,47 +42,29 @@ class ClassifierReply:
 
 
 class MaskFillerReply:
+    """Fills the masks of a message; a message without one is continued by a few words."""
+
     def __init__(self, filler: DistilBertMaskFiller) -> None:
         self.target = filler.target
         self._filler = filler
 
     async def stream(self, messages: Sequence[PromptMessage], *, options: ReplyOptions) -> AsyncIterator[ReplyPart]:
         text = last_question(messages)
-        parts = self._fill(text) if MASK in text else self._continue(text, options)
-        async for part in parts:
-            yield part
+        is_continued = MASK not in text
+        masks, usage = await self._filler.fill_mask_with_usage(
+            text,
+            top_k=CANDIDATES,
+            continue_tokens=min(options.max_new_tokens, MAX_CONTINUATION) if is_continued else None,
+        )
+        yield Labels(tuple(masks[0]))
+        yield TextDelta(_joined(masks) if is_continued else _filled(text, masks))
+        yield Finished(FinishReason.LENGTH if is_continued else FinishReason.STOP, usage)
 
     async def count_tokens(self, messages: Sequence[PromptMessage]) -> int | None:
         return None
 
     async def check(self) -> None:
         await self._filler.check()
-
-    async def _fill(self, text: str) -> AsyncIterator[ReplyPart]:
-        masks, usage = await self._filler.fill_mask_with_usage(text, top_k=CANDIDATES)
-        for candidates in masks:
-            text = text.replace(MASK, candidates[0].label, 1)
-        yield Labels(tuple(masks[0]))
-        words = ", ".join(_quoted(candidates[0]) for candidates in masks)
-        yield TextDelta(f"{words}: {text}")
-        yield Finished(FinishReason.STOP, usage)
-
-    async def _continue(self, text: str, options: ReplyOptions) -> AsyncIterator[ReplyPart]:
-        """Guess the word after the text, again and again. The full stop makes the model expect a word before it."""
-        written, tokens = "", 0
-        for _ in range(min(options.max_new_tokens, MAX_CONTINUATION)):
-            filled, usage = await self._filler.fill_mask_with_usage(f"{text}{written} {MASK}.", top_k=CANDIDATES)
-            word = _next_word(filled[-1], after=written)
-            if not word:
-                break
-            delta = word[2:] if word.startswith("##") else f" {word}"
-            written += delta
-            tokens += 1
-            yield TextDelta(delta.lstrip() if tokens == 1 else delta)
-        if not tokens:
-            yield TextDelta("…")
-        prompt_tokens = usage.prompt_tokens if usage else 0
-        yield Finished(FinishReason.LENGTH if tokens else FinishReason.STOP, Usage(prompt_tokens, tokens))
 
 
 def last_question(messages: Sequence[PromptMessage]) -> str:
@@ -102,10 +82,12 @@ def _quoted(score: LabelScore) -> str:
     return f"{score.label} ({score.score:.0%})"
 
 
-def _next_word(candidates: Sequence[LabelScore], *, after: str) -> str:
-    """The best candidate that is a word and does not just repeat the last one."""
-    last = after.rsplit(" ", 1)[-1]
-    for candidate in candidates:
-        if candidate.label.strip(string.punctuation) and candidate.label != last:
-            return candidate.label
-    return ""
+def _filled(text: str, masks: Sequence[Sequence[LabelScore]]) -> str:
+    for candidates in masks:
+        text = text.replace(MASK, candidates[0].label.removeprefix("##"), 1)
+    return f"{', '.join(_quoted(candidates[0]) for candidates in masks)}: {text}"
+
+
+def _joined(masks: Sequence[Sequence[LabelScore]]) -> str:
+    """The best word of each mask; a piece that begins with ## goes on with the word before it."""
+    return " ".join(candidates[0].label for candidates in masks).replace(" ##", "")

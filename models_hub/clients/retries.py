@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import httpx2
+import openai
 
 from models_hub.base import ModelHubError, ProviderRateLimitError, ProviderUnavailableError
 
@@ -47,8 +48,11 @@ class Attempts:
 
 def is_passing(error: ModelHubError) -> bool:
     """Whether the same request may well succeed in a moment."""
-    if getattr(error.__cause__, "code", None) == "insufficient_quota":
+    cause = error.__cause__
+    if getattr(cause, "code", None) == "insufficient_quota":
         return False  # says 429, but means: pay first
+    if isinstance(cause, openai.APIStatusError) and cause.response.headers.get("x-should-retry") == "false":
+        return False
     if isinstance(error, ProviderRateLimitError | ProviderUnavailableError):
         return True
-    return isinstance(error.__cause__, httpx2.TransportError)
+    return isinstance(cause, httpx2.TransportError)

@@ -362,10 +362,13 @@ class Upstream:
     async def _fill_mask(self, request: web.Request) -> web.Response:
         body = await request.json()
         with self._recorded(request, body):
-            candidates = [{"label": word, "score": score} for word, score in (("cat", 0.6), ("dog", 0.3), ("cow", 0.1))]
-            texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-            data = [[candidates[: body.get("top_k", 5)] for _ in range(text.count("[MASK]"))] for text in texts]
-            return self._refuse_plain(body.get("model", "")) or web.json_response({"object": "list", "data": data})
+            words = (("cat", 0.6), ("dog", 0.3), ("cow", 0.1))
+            candidates = [{"label": word, "score": score} for word, score in words][: body.get("top_k", 5)]
+            [text] = body["input"]
+            data = [candidates] * (text.count("[MASK]") or body.get("continue_tokens", 5))
+            usage = {"prompt_tokens": len(text.split()), "completion_tokens": len(data)}
+            answer = {"object": "list", "data": data, "text": text.replace("[MASK]", "cat"), "usage": usage}
+            return self._refuse_plain(body.get("model", "")) or web.json_response(answer)
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
