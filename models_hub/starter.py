@@ -214,7 +214,9 @@ def _convert_minilm(source: Path, target: Path, report: Progress) -> None:
     model.load_state_dict(_as_distilbert(load_file(source)), strict=True)
     report("Saving the encoder", 0.8)
     model.save_pretrained(target, safe_serialization=True)
-    AutoTokenizer.from_pretrained(source.parent, model_max_length=config.max_position_embeddings).save_pretrained(target)
+    AutoTokenizer.from_pretrained(source.parent, model_max_length=config.max_position_embeddings).save_pretrained(
+        target
+    )
 
 
 _LAYER_NAMES = {
@@ -250,7 +252,9 @@ def _locate(recipe: _Recipe) -> Path:
     try:
         path = Path(str(metadata.distribution(recipe.package).locate_file(recipe.source_file)))
     except metadata.PackageNotFoundError as error:
-        raise StarterImportError(f"The package {recipe.package} with {recipe.folder} is not installed; {hint}") from error
+        raise StarterImportError(
+            f"The package {recipe.package} with {recipe.folder} is not installed; {hint}"
+        ) from error
     if not path.is_file():
         raise StarterImportError(f"{recipe.source_file} is missing from the package {recipe.package}; {hint}")
     return path
