@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
+from asyncio import sleep
 
 import httpx2
 import openai
@@ -29,7 +29,7 @@ class Attempts:
             raise error
         self._left -= 1
         self._done += 1
-        await asyncio.sleep(delay)
+        await sleep(delay)
 
     def delay_after(self, error: ModelHubError) -> float | None:
         """Seconds, or None: waiting would not help.

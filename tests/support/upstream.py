@@ -9,10 +9,11 @@ A script is `key=value` pairs joined by `+`. It is read, later ones winning, fro
     text=KIND       words (`w0 w1 `), multibyte, markdown, wide (10,000 characters a token), echo (the question)
     reasoning=N     N tokens of reasoning_content first    think=N   N tokens inside <think></think> first
     usage=no        never says usage                       finish=F  the finish reason (stop); `none`: ends without one
+    linger=yes      says the finish reason, then neither usage nor good-bye
     noise=yes       empty choices, comments and unknown fields between the chunks
 
-    fail=KIND       401 403 404 429 500 503 context (400) bad (400) html (200) garbage (200) json (200, not an answer)
-                    drop (no answer at all) hang (no answer headers)
+    fail=KIND       401 403 404 429 500 503 not_ready (503) context (400) bad (400)
+                    html garbage json (all 200, and no answer) drop (no answer at all) hang (no answer headers)
     times=K         only the first K requests of this model fail that way     retry_after=S   sent with 429 and 503
     refuses=NAMES   400 when the request carries one of them, e.g. `refuses=max_tokens,temperature`
     end=KIND        in the stream, after `at=N` tokens (half of them; 0: before the first): drop hang garbage html error
@@ -84,6 +85,7 @@ class Recorded:
     path: str
     headers: dict[str, str]
     body: dict
+    peer: tuple = ()
     tokens_sent: int = 0
     outcome: str = "running"  # running | finished | hung_up (by the client) | failed (as scripted)
     started_at: float = field(default_factory=time.monotonic)
@@ -104,7 +106,7 @@ class Script:
         self.kind = values.get("text", "words")
         total = int(values.get("tokens", 12))
         self.start = self._tokens_in(last.get("content", ""), total) if last.get("role") == "assistant" else 0
-        tokens = range(self.start, max(total, self.start + 1))
+        tokens = range(self.start, max(total, self.start + 1) if total else self.start)
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
         self.finish = values.get("finish", "stop")
         if limit and len(tokens) > limit:
@@ -149,6 +151,7 @@ class Upstream:
         self.script = script
         self.requests: list[Recorded] = []
         self.labels = [("positive", 0.9), ("negative", 0.1)]
+        self.models_are_listed = True
         self._address = (host, port)
         self._seen: Counter[str] = Counter()
         self._changed = threading.Condition()
@@ -209,7 +212,7 @@ class Upstream:
 
     @contextmanager
     def _recorded(self, request: web.Request, body: dict):
-        record = Recorded(request.path, dict(request.headers), body)
+        record = Recorded(request.path, dict(request.headers), body, request.transport.get_extra_info("peername"))
         with self._changed:
             self.requests.append(record)
             self._changed.notify_all()
@@ -272,6 +275,8 @@ class Upstream:
             return response
         if script.finish != "none":
             await response.write(head + b"{}" + tail(script.finish))
+        if script.values.get("linger"):
+            await asyncio.sleep(3600)
         if (body.get("stream_options") or {}).get("include_usage") and script.values.get("usage") != "no":
             frame = json.loads((head + b"{}" + tail(None))[6:]) | {"choices": [], "usage": script.usage}
             await response.write(sse(json.dumps(frame)))
@@ -338,7 +343,7 @@ class Upstream:
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         with self._recorded(request, {}):
-            refused = self._refuse_plain(f"{self.script}+{name}")
+            refused = self._refuse_plain(f"{self.script}+{name}" if self.models_are_listed else "fail=404")
             return refused or web.json_response({"id": name, "object": "model", "created": 1, "owned_by": "tests"})
 
     def _refuse_plain(self, script: str) -> web.Response | None:
@@ -409,6 +414,8 @@ def failure(kind: str, retry_after: str) -> web.Response:
     if kind == "context":
         message = "This model's maximum context length is 2048 tokens. However, your messages resulted in 3000 tokens."
         return error_response(400, message, "context_length_exceeded", param="messages")
+    if kind == "not_ready":
+        return error_response(503, "The model is not ready.", "model_not_ready")
     if kind == "bad":
         return error_response(400, "Invalid value for 'messages'.", "invalid_value", param="messages")
     messages = {
