@@ -21,8 +21,9 @@ logger = structlog.get_logger(__name__)
 
 SHORTEST_PAUSE = 0.040
 LONGEST_PAUSE = 0.250
-# A tick may take this share of the time; above it the pause widens and deltas grow instead of queueing up.
-WORK_SHARE = 0.25
+# How busy the event loop's thread may be; above it the pause widens, so that deltas grow instead of queueing up.
+BUSY_SHARE = 0.6
+WIDEN, NARROW = 1.4, 0.8
 HEARTBEAT_EVERY = 2.0
 
 
@@ -50,14 +51,15 @@ class Pump:
 
     async def run(self) -> None:
         """Until cancelled."""
+        pause = SHORTEST_PAUSE
         while True:
             await self._wait()
             self._wake.clear()
-            started = time.monotonic()
+            started, worked = time.monotonic(), time.thread_time()
             is_logged = await self._tick()
-            work = time.monotonic() - started
-            pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, work / WORK_SHARE))
             await asyncio.sleep(pause if is_logged else LONGEST_PAUSE)
+            busy = (time.thread_time() - worked) / (time.monotonic() - started)
+            pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, pause * (WIDEN if busy > BUSY_SHARE else NARROW)))
 
     async def _wait(self) -> None:
         """Until there is something new, or a heartbeat or a failed append is due."""
