@@ -59,15 +59,24 @@ class AnswerReader:
         if self._finish_reason is None:
             raise ProviderBadResponseError(f"The answer of {self._target.name} ended before it was finished.")
         parts = self._joined(self._thinking.finish())
+        if self._carry:
+            parts.append(TextDelta("\ufffd"))
         if not self._has_text and self._thoughts:
             # A model that only thought has said that much: better its thoughts than an empty answer.
             parts.append(TextDelta("".join(self._thoughts)))
         return [*parts, Finished(self._finish_reason, self._usage)]
 
     def _read_event(self, event: bytes, parts: list[ReplyPart]) -> None:
-        fields = self._parse(event)
-        if fields.get("error"):
-            raise error_from_answer(self._target, None, fields["error"])
+        try:
+            fields = json.loads(event)
+            if not fields.get("error"):
+                return self._read_fields(fields, parts)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            message = f"The provider of {self._target.name} sent an answer that makes no sense."
+            raise ProviderBadResponseError(message, detail=type(error).__name__) from error
+        raise error_from_answer(self._target, None, fields["error"])
+
+    def _read_fields(self, fields: dict, parts: list[ReplyPart]) -> None:
         if isinstance(fields.get("usage"), dict):
             self._usage = _read_usage(fields["usage"])
         for choice in fields.get("choices") or ():
@@ -80,19 +89,10 @@ class AnswerReader:
             if choice.get("finish_reason"):
                 self._finish(choice["finish_reason"])
 
-    def _parse(self, event: bytes) -> dict:
-        try:
-            fields = json.loads(event)
-            if isinstance(fields, dict):
-                return fields
-        except ValueError:
-            pass
-        raise ProviderBadResponseError(f"The provider of {self._target.name} sent an answer that makes no sense.")
-
     def _finish(self, reason: str) -> None:
         if reason == "error":
             raise ProviderBadResponseError(f"The provider of {self._target.name} reported an error.")
-        self._finish_reason = FINISH_REASONS.get(reason, FinishReason.STOP)
+        self._finish_reason = FINISH_REASONS.get(reason.lower(), FinishReason.STOP)
 
     def _joined(self, parts: Sequence[ReplyPart]) -> list[ReplyPart]:
         joined: list[ReplyPart] = []

@@ -28,12 +28,19 @@ class ThinkSplitter:
         self._held += text
         beginning = self._held.lstrip()
         if beginning.startswith(OPEN):
-            self._held, self._state = "", self._thinking
-            return self._thinking(beginning[len(OPEN) :].lstrip("\n"))
+            self._held, self._state = "", self._before
+            return self._before(beginning[len(OPEN) :])
         if OPEN.startswith(beginning):
             return []
         held, self._held, self._state = self._held, "", self._answer
         return [TextDelta(held)]
+
+    def _before(self, text: str) -> list[TextDelta | ReasoningDelta]:
+        thought = text.lstrip("\n")
+        if not thought:
+            return []
+        self._state = self._thinking
+        return self._thinking(thought)
 
     def _thinking(self, text: str) -> list[TextDelta | ReasoningDelta]:
         text, self._held = self._held + text, ""
