@@ -170,7 +170,7 @@ class ChatPage {
   #act({ act, article, control }) {
     const id = article?.dataset.id;
     if (act === "copy") this.#copy(control, article.dataset.source ?? part(article, "body").textContent);
-    if (act === "copy-code") this.#copy(control, control.closest(".code").querySelector("pre").textContent);
+    if (act === "copy-code") this.#copy(control, control.closest(".code-block").querySelector("pre").textContent);
     if (act === "edit") this.#edit(article);
     if (act === "regenerate") this.#request({ type: "reply.create", conversation_id: this.#id, parent_id: article.dataset.parent, model: this.picker.slug || null, options: this.options.values });
     if (act === "continue") this.#request({ type: "reply.continue", message_id: id });
@@ -192,9 +192,17 @@ class ChatPage {
     const copied = await copyText(text);
     announce(copied ? "Copied." : "Copying was not allowed.");
     if (!copied) return;
-    const icon = control.dataset.icon;
-    control.dataset.icon = "check";
-    setTimeout(() => (control.dataset.icon = icon), 1600);
+    if (control.dataset.copied) return;
+    const { icon } = control.dataset;
+    const { textContent: words } = control;
+    control.dataset.copied = "true";
+    if (icon) control.dataset.icon = "check";
+    else control.textContent = "Copied";
+    setTimeout(() => {
+      delete control.dataset.copied;
+      if (icon) control.dataset.icon = icon;
+      else control.textContent = words;
+    }, 1600);
   }
 
   #settleUnsent(act, id) {
@@ -330,10 +338,16 @@ class ChatPage {
   /** After a reconnect: what happened meanwhile may have changed the branch. */
   async #subscribed({ conversation_id, running }) {
     if (conversation_id !== this.#id) return;
-    for (const message of running) if (this.view.find(message.id)) this.#replyStarted(message, { quiet: true });
+    for (const message of running) this.#catchUp(message);
     if (!this.wasSubscribed) return void (this.wasSubscribed = true);
     const conversation = await callApi("GET", `conversations/${conversation_id}`).catch(() => null);
     if (conversation) this.#conversationChanged(conversation);
+  }
+
+  /** A reply that runs again since it was last seen here comes whole: its deltas from the first. */
+  #catchUp(message) {
+    const article = this.view.find(message.id);
+    if (article && !this.view.runningIds.includes(message.id)) this.#replyStarted({ ...message, content: "" }, { quiet: true });
   }
 
   #messageCreated({ message, request_id }) {

@@ -60,8 +60,7 @@ export class ChatView extends EventTarget {
 
   startReply(message) {
     let article = this.find(message.id);
-    const continued = Boolean(article) && message.content !== "";
-    if (article && this.#streams.has(message.id) && !continued) return;
+    if (article && this.#streams.has(message.id)) return;
     if (article) {
       const fresh = buildMessage(message, siblingsOf(article));
       article.replaceWith(fresh);
@@ -70,7 +69,7 @@ export class ChatView extends EventTarget {
     if (!article) return;
     const stream = new ReplyStream(article);
     this.#streams.set(message.id, stream);
-    if (continued) stream.restore(message.content);
+    stream.restore(message.content);
   }
 
   addDelta(frame) {
@@ -205,9 +204,10 @@ export class ChatView extends EventTarget {
   }
 
   #clicked(event) {
-    const control = event.target.closest("[data-act]");
-    if (!control) return;
-    const article = control.closest("article");
-    this.dispatchEvent(new CustomEvent("act", { detail: { act: control.dataset.act, article, control } }));
+    const control = event.target.closest("[data-act], .code-copy");
+    const article = control?.closest("article");
+    if (!article) return;
+    const act = control.dataset.act ?? "copy-code";
+    this.dispatchEvent(new CustomEvent("act", { detail: { act, article, control } }));
   }
 }

@@ -1,15 +1,15 @@
 /** One message of the page: builds it from the page's <template>, and words what the server leaves to the page. */
 
 const HINTS = {
-  provider_auth: "The key of this model's provider is missing or wrong. An administrator can correct it; meanwhile pick another model.",
-  provider_not_found: "The provider does not know this model any more. Pick another model.",
-  provider_rate_limited: "The provider is asking us to slow down. Wait a moment, then try again.",
-  provider_timeout: "The provider stayed silent for too long. Try again, or pick another model.",
-  provider_unavailable: "The provider cannot be reached right now. Try again shortly, or pick another model.",
-  provider_bad_response: "The provider's answer broke off or made no sense. What arrived is kept; try again.",
-  context_length_exceeded: "The conversation is longer than this model can read. Shorten your message, or pick a model with a larger window.",
-  model_not_ready: "This model has no weights to answer with yet. Pick another model.",
-  interrupted: "The server stopped while it was answering. What had arrived is kept: continue, or try again.",
+  provider_auth: "An administrator can correct the key of this connection. Meanwhile pick another model.",
+  provider_not_found: "Pick another model, and tell an administrator.",
+  provider_rate_limited: "Wait a moment, then try again, or pick another model.",
+  provider_timeout: "What arrived before is kept. Try again, or pick another model.",
+  provider_unavailable: "Try again shortly, or pick another model.",
+  provider_bad_response: "What arrived is kept. Continue from there, or try again.",
+  context_length_exceeded: "Shorten your message, or pick a model with a larger window.",
+  model_not_ready: "Pick another model until this one is trained or loaded.",
+  interrupted: "What had arrived is kept. Continue from there, or try again.",
 };
 const WITHOUT_RETRY = new Set(["provider_auth", "provider_not_found", "model_not_ready"]);
 const RUNNING = new Set(["pending", "streaming"]);
@@ -109,15 +109,12 @@ export function decorate(article) {
   for (const score of article.querySelectorAll("[data-score]")) score.textContent = percent(Number(score.dataset.score));
   show(part(article, "labels"), Boolean(part(article, "labels")?.children.length));
   show(part(article, "reasoning"), Boolean(part(article, "reasoning-text")?.textContent));
-  show(part(article, "retry"), CONTINUABLE.has(status) && status !== "stopped");
+  const retry = status === "interrupted" || status === "failed";
+  show(part(article, "retry"), retry);
+  show(part(article, "again"), !retry);
   show(part(article, "continue"), canContinue(article, status, finish));
   part(article, "meta").textContent = running ? "" : metaText(part(article, "meta").dataset, status, finish);
   article.querySelector(".message__bar").hidden = running;
-  decorateCode(article);
-}
-
-export function decorateCode(article) {
-  for (const pre of article.querySelectorAll(".message__body pre:not([data-decorated])")) addCopyButton(pre);
 }
 
 function canContinue(article, status, finish) {
@@ -178,8 +175,8 @@ function metaText(data, status, finish) {
 }
 
 function tokensText({ promptTokens, completionTokens }) {
-  const out = `${Number(completionTokens).toLocaleString()} ${completionTokens === "1" ? "token" : "tokens"}`;
-  return promptTokens ? `${Number(promptTokens).toLocaleString()} in, ${out} out` : out;
+  const count = (value) => Number(value).toLocaleString();
+  return promptTokens ? `${count(promptTokens)} tokens in, ${count(completionTokens)} out` : `${count(completionTokens)} tokens`;
 }
 
 function seconds(milliseconds) {
@@ -189,26 +186,6 @@ function seconds(milliseconds) {
 
 function percent(score) {
   return score.toLocaleString(undefined, { style: "percent", maximumFractionDigits: 1 });
-}
-
-/** A code block gets a head with its language and a button that copies it; a wide one can be scrolled by keyboard. */
-function addCopyButton(pre) {
-  pre.dataset.decorated = "";
-  pre.tabIndex = 0;
-  const frame = element("div", "code");
-  const head = element("div", "code__head");
-  const button = element("button", "code__copy", "Copy");
-  button.type = "button";
-  button.dataset.act = "copy-code";
-  button.dataset.icon = "copy";
-  head.append(element("span", "", languageOf(pre)), button);
-  pre.replaceWith(frame);
-  frame.append(head, pre);
-}
-
-function languageOf(pre) {
-  const named = pre.dataset.language ?? pre.querySelector("code")?.dataset.language;
-  return named ?? /language-([\w+#.-]+)/.exec(pre.querySelector("code")?.className ?? "")?.[1] ?? "code";
 }
 
 export function element(name, className = "", text = "") {

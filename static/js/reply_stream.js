@@ -1,14 +1,13 @@
 /** The growing body of one running reply: finished blocks as the server's HTML, the unfinished rest as text or code. */
 
-import { decorateCode, element, part, streamedHtml } from "./message.js";
+import { element, part, streamedHtml } from "./message.js";
 import { positionOf } from "./browser.js";
 
 const FENCE = /(^|\n) {0,3}(`{3,}|~{3,})([^\n]*)(\n|$)/;
 
 export class ReplyStream {
-  #covered = 0; // code points that finished blocks cover
+  #blocks = []; // the finished ones: {length, nodes, source, html}, the first two counted from the start
   #pending = ""; // the text after them
-  #blocks = 0;
   #tail = { kind: "paragraph", language: "" };
   #tailNode = null;
   #codeText = null; // the text node of a code tail, appended to without touching the rest
@@ -40,16 +39,26 @@ export class ReplyStream {
   }
 
   addBlock({ index, html, length }) {
-    if (index < this.#blocks) return;
-    this.#blocks = index + 1;
+    if (this.#blocks[index]?.length === length) return;
     this.#removeTail();
-    this.body.insertAdjacentHTML("beforeend", html);
-    streamedHtml.set(this.body, streamedHtml.get(this.body) + html);
-    decorateCode(this.article);
-    const cut = positionOf(this.#pending, length - this.#covered);
+    this.#takeBack(index);
+    const cut = positionOf(this.#pending, length - (this.#blocks.at(-1)?.length ?? 0));
+    const source = this.#pending.slice(0, cut);
     this.#pending = this.#pending.slice(cut);
-    this.#covered = length;
+    this.body.insertAdjacentHTML("beforeend", html);
+    this.#blocks.push({ length, nodes: this.body.childNodes.length, source, html });
+    streamedHtml.set(this.body, streamedHtml.get(this.body) + html);
     this.#drawTail();
+  }
+
+  /** The last block of a reply that broke off goes on when the reply is continued: it comes again, longer. */
+  #takeBack(index) {
+    if (index >= this.#blocks.length) return;
+    const dropped = this.#blocks.splice(index);
+    const keep = this.#blocks.at(-1)?.nodes ?? 0;
+    while (this.body.childNodes.length > keep) this.body.lastChild.remove();
+    this.#pending = dropped.map((block) => block.source).join("") + this.#pending;
+    streamedHtml.set(this.body, this.#blocks.map((block) => block.html).join(""));
   }
 
   #addReasoning(text) {
@@ -76,12 +85,11 @@ export class ReplyStream {
     if (before) this.#tailNode.append(textBlock(before));
     const pre = element("pre");
     const code = element("code");
-    pre.dataset.decorated = "";
     code.textContent = text.slice(fence.index + fence[0].length);
     pre.append(code);
-    const frame = element("div", "code");
-    const head = element("div", "code__head");
-    head.append(element("span", "", this.#tail.language || fence[3].trim() || "code"));
+    const frame = element("div", "code-block");
+    const head = element("div", "code-head");
+    head.append(element("span", "code-language", this.#tail.language || fence[3].trim()));
     frame.append(head, pre);
     this.#tailNode.append(frame);
     if (fence[4]) this.#codeText = code.firstChild ?? code.appendChild(document.createTextNode(""));
