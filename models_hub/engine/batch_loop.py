@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from itertools import count
@@ -20,6 +21,8 @@ from models_hub.engine.formats import Sampling
 from models_hub.engine.sampling import build_processors
 
 log = structlog.get_logger(__name__)
+# At its own level it logs the ids of prompts it drops.
+logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)
 WATCH_SECONDS = 0.2
 MAX_PAUSE_SECONDS = 10.0
 PATIENCE_SECONDS = 30.0

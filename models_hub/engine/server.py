@@ -87,7 +87,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         refusal = UnknownPathError(f"{request.method} {request.path} is not served here: {error.reason}.")
         refusal.status = error.status
         response = _answer_error(refusal)
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, MemoryError) as error:
+    except Exception as error:  # the outermost door: without it the answer would be no JSON
         log.exception("engine.request_failed", path=request.path)
         response = _answer_error(EngineError(f"The engine failed on this request: {type(error).__name__}."))
     log.debug("engine.request", path=request.path, status=response.status, ms=_milliseconds(started))
