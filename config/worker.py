@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from celery import bootsteps
+from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 
 from config.celery import app
 from config.heartbeats import INTERVAL_SECONDS, worker_key, write_heartbeat
+
+# Celery warns root at every start because of pickled messages; ours are JSON only.
+warnings.simplefilter("ignore", SecurityWarning)
 
 
 @setup_logging.connect

@@ -1,6 +1,5 @@
 """The whole product: what dies comes back, what is asked to end ends, and nothing stays behind."""
 
-import os
 import signal
 import socket
 import stat
@@ -52,7 +51,7 @@ def test_everything_runs_and_says_so(ready):
 def test_only_the_pages_and_the_engine_listen_on_the_network(ready):
     listening = set()
     for pid in [*ready.pids().values(), ready.supervisor.pid]:
-        inodes = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+        inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
         for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
@@ -146,7 +145,7 @@ def test_named_servers_are_not_started_here(settings, tmp_path):
 
 @pytest.mark.parametrize(
     ("host", "address"),
-    [("127.0.0.1", "http://127.0.0.1:"), ("0.0.0.0", "http://127.0.0.1:"), ("::1", "http://[::1]:")],
+    [("127.0.0.1", "http://127.0.0.1:"), ("0.0.0.0", "http://127.0.0.1:"), ("::1", "http://[::1]:")],  # noqa: S104
 )
 def test_announced_address_reaches_this_machine(tmp_path, host, address):
     product = Product(tmp_path, HOST=host)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.urls import get_resolver
 
 from config.app_settings import get_settings
 
@@ -21,6 +22,8 @@ class Command(BaseCommand):
         async def start_replies() -> None:
             replies.get_hub().start()
 
+        # Loads every page's code now rather than within the first request.
+        _ = get_resolver().url_patterns
         settings = get_settings()
         server = WebServer(
             application,
