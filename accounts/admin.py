@@ -98,7 +98,7 @@ def _free_email(email: str, user: User) -> str:
 @admin.register(User)
 class UserAdmin(OnlyAdmins, DjangoUserAdmin, ModelAdmin):
     form, add_form, change_password_form = PersonForm, NewPersonForm, AdminPasswordChangeForm
-    list_display = ("username", "email", "first_name", "state", "is_superuser", "date_joined", "last_login")
+    list_display = ("username", "email", "shown_name", "state", "is_admin", "date_joined", "last_login")
     list_filter = (StateFilter, "is_superuser", "groups")
     list_per_page = 50
     search_fields = ("username", "email", "first_name", "last_name")
@@ -122,6 +122,14 @@ class UserAdmin(OnlyAdmins, DjangoUserAdmin, ModelAdmin):
         if user.is_active:
             return "active"
         return "waiting" if user.is_waiting else "suspended"
+
+    @display(description="name")
+    def shown_name(self, user: User) -> str:
+        return user.get_full_name()
+
+    @display(description="admin", boolean=True)
+    def is_admin(self, user: User) -> bool:
+        return user.is_superuser
 
     def save_model(self, request: HttpRequest, user: User, form: ModelForm, change: bool) -> None:
         user.is_staff = user.is_superuser

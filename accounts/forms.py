@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account import forms as allauth_forms
+from allauth.mfa.base import forms as mfa_forms
+from allauth.mfa.totp import forms as totp_forms
 from django import forms
 
 from accounts.models import User
@@ -17,7 +19,7 @@ class PlainFieldsMixin:
     """Fields with a label need no placeholder that says the same."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"label_suffix": ""} | kwargs)
         for name, field in self.fields.items():
             field.widget.attrs.pop("placeholder", None)
             if name == "password1":
@@ -68,7 +70,19 @@ class ReauthenticateForm(PlainFieldsMixin, allauth_forms.ReauthenticateForm):
         self.fields["password"].help_text = ""
 
 
-class ProfileForm(forms.Form):
+class AuthenticateForm(PlainFieldsMixin, mfa_forms.AuthenticateForm):
+    pass
+
+
+class ReauthenticateWithCodeForm(PlainFieldsMixin, mfa_forms.ReauthenticateForm):
+    pass
+
+
+class ActivateTotpForm(PlainFieldsMixin, totp_forms.ActivateTOTPForm):
+    pass
+
+
+class ProfileForm(PlainFieldsMixin, forms.Form):
     name = forms.CharField(
         max_length=150,
         required=False,
@@ -87,7 +101,7 @@ class ProfileForm(forms.Form):
         self.fields["default_model"].choices = model_choices
 
 
-class NewKeyForm(forms.Form):
+class NewKeyForm(PlainFieldsMixin, forms.Form):
     name = forms.CharField(
         max_length=100, label="What will use this key?", widget=forms.TextInput(attrs={"autocomplete": "off"})
     )

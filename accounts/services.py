@@ -22,6 +22,7 @@ from chat.broadcast import end_sockets
 from chat.errors import InvalidError, QuotaExceededError
 from config.api_schema import is_storable
 from config.app_settings import AppSettings, get_settings
+from models_hub.selectors import list_models
 
 MAX_API_KEYS = 50
 KEY_USE_RECORDED_EVERY = timedelta(minutes=1)
@@ -190,7 +191,8 @@ def update_profile(
         if default_model and not _may_use_model(user, default_model):
             errors["default_model"] = "There is no such model for you."
     try:
-        user.clean_fields(exclude=["password", "email", "username"])
+        # A model's slug may hold dots and slashes, which Django's own idea of a slug does not allow.
+        user.clean_fields(exclude=["password", "email", "username", "default_model"])
     except ValidationError as error:
         renamed = {"first_name": "name"}
         errors |= {renamed.get(field, field): " ".join(texts) for field, texts in error.message_dict.items()}
@@ -202,8 +204,6 @@ def update_profile(
 
 
 def _may_use_model(user: User, slug: str) -> bool:
-    from models_hub.selectors import list_models
-
     return any(card.slug == slug for card in list_models(user=user))
 
 

@@ -16,6 +16,7 @@ from accounts.forms import NewKeyForm, ProfileForm
 from accounts.models import User
 from chat.errors import ChatError, InvalidError, NotFoundError
 from config.app_settings import get_settings
+from models_hub.selectors import list_models
 
 
 @require_GET
@@ -49,8 +50,6 @@ def _profile_form(user: User, data: object = None) -> ProfileForm:
 
 
 def _model_choices(user: User) -> list[tuple[str, str]]:
-    from models_hub.selectors import list_models
-
     cards = list_models(user=user)
     names = {card.slug: card.name for card in cards}
     default = get_settings().default_model

@@ -15,6 +15,7 @@ from accounts.services import authenticate_key
 from config.api_docs import ReferencePage
 from config.api_errors import add_error_handlers
 from config.api_schema import StrictParser
+from models_hub.api import router as models_router
 
 
 class ApiKeyAuth(HttpBearer):
@@ -46,6 +47,7 @@ api = NinjaAPI(
     parser=StrictParser(),
 )
 add_error_handlers(api)
+api.add_router("/models", models_router, tags=["models"])
 api.add_router("/me", me_router, tags=["me"])
 
 urlpatterns = [path("", api.urls)]

@@ -1,9 +1,11 @@
 import pytest
+from django.contrib.auth.models import Group
 from django.db import IntegrityError
 
 from accounts import services
 from accounts.models import ApiKey, User, hash_key
 from chat.errors import InvalidError, QuotaExceededError
+from models_hub.models import Connection, RegisteredModel
 
 PASSWORD = "correct horse battery staple"
 
@@ -138,3 +140,15 @@ def test_model_that_is_not_offered_cannot_be_the_default(alice):
     with pytest.raises(InvalidError) as caught:
         services.update_profile(alice, default_model="no-such-model")
     assert list(caught.value.fields) == ["default_model"]
+
+
+def test_default_model_may_be_any_model_offered_and_none_kept_for_a_group(alice):
+    connection = Connection.objects.create(name="OpenAI", kind="openai", base_url="http://127.0.0.1:9/v1")
+    RegisteredModel.objects.create(slug="vendor/gpt-3.5-turbo", name="GPT", connection=connection)
+    reserved = RegisteredModel.objects.create(slug="reserved", name="Reserved", connection=connection)
+    reserved.groups.add(Group.objects.create(name="others"))
+    services.update_profile(alice, default_model="vendor/gpt-3.5-turbo")
+    with pytest.raises(InvalidError):
+        services.update_profile(alice, default_model="reserved")
+    alice.refresh_from_db()
+    assert alice.default_model == "vendor/gpt-3.5-turbo"
