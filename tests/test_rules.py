@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -51,10 +52,7 @@ def breaches(names: set[str], allowed: tuple[str, ...]) -> list[str]:
 
 
 def test_provider_sdks_stay_in_the_clients():
-    assert (
-        breaches({"openai", "httpx", "httpx2"}, ("models_hub/clients/", "models_hub/engine/", "finetuning/training/"))
-        == []
-    )
+    assert breaches({"openai"}, ("models_hub/clients/", "finetuning/training/")) == []
 
 
 def test_machine_learning_stays_in_engine_starter_and_training():
@@ -249,7 +247,12 @@ print(",".join(sorted({name.split(".")[0] for name in sys.modules})))
 
 def test_worker_never_loads_the_heavy_packages():
     result = subprocess.run(
-        [sys.executable, "-c", WORKER_PROCESS], cwd=BASE_DIR, capture_output=True, text=True, check=True
+        [sys.executable, "-c", WORKER_PROCESS],
+        cwd=BASE_DIR,
+        env={**os.environ, "CELERY_SKIP_CHECKS": "true"},  # as in supervisord.conf
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert set(result.stdout.strip().split(",")) & {*HEAVY, "peft", "trl"} == set()
 
