@@ -1,0 +1,87 @@
+"""Provider keys at rest: encrypted by the first key, opened by any, replaceable."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+
+from models_hub import encryption, services
+from models_hub.base import ProviderAuthenticationError
+from models_hub.encryption import DecryptionError, decrypt, encrypt, rotate
+from models_hub.models import Connection
+
+OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+
+
+@pytest.fixture
+def use_keys(settings):
+    def use(*keys: str) -> None:
+        settings.DIALOOP = replace(settings.DIALOOP, encryption_keys=keys)
+
+    return use
+
+
+def test_what_is_stored_does_not_show_the_key():
+    assert "sk-secret" not in encrypt("sk-secret")
+    assert decrypt(encrypt("sk-secret")) == "sk-secret"
+
+
+def test_an_old_key_still_opens_and_the_first_one_encrypts(use_keys):
+    use_keys(OLD)
+    stored = encrypt("sk-secret")
+    use_keys(NEW, OLD)
+    assert decrypt(stored) == "sk-secret"
+    rotated = rotate(stored)
+    use_keys(NEW)
+    assert decrypt(rotated) == "sk-secret"
+    with pytest.raises(DecryptionError):
+        decrypt(stored)
+
+
+def test_a_lost_key_says_what_to_do(use_keys):
+    use_keys(OLD)
+    stored = encrypt("sk-secret")
+    use_keys(NEW)
+    with pytest.raises(DecryptionError, match="ENCRYPTION_KEYS"):
+        decrypt(stored)
+
+
+@pytest.mark.parametrize("keys", [(), ("short",), (OLD, "not base64 !")])
+def test_wrong_keys_name_their_variable(use_keys, keys):
+    use_keys(*keys)
+    with pytest.raises(ImproperlyConfigured, match="ENCRYPTION_KEYS"):
+        encryption.encrypt("x")
+
+
+def test_a_connection_keeps_no_plain_key(db):
+    connection = services.create_connection("Mine", kind="openai_chat", api_key=" sk-secret ")
+    stored = Connection.objects.get(pk=connection.pk)
+    assert "sk-secret" not in str(vars(stored))
+    assert services.get_api_key(stored) == "sk-secret"
+
+
+def test_all_connections_move_to_the_first_key(db, use_keys):
+    use_keys(OLD)
+    connection = services.create_connection("Mine", kind="openai_chat", api_key="sk-secret")
+    use_keys(NEW, OLD)
+    assert services.rotate_encryption() == 1
+    use_keys(NEW)
+    connection.refresh_from_db()
+    assert services.get_api_key(connection) == "sk-secret"
+
+
+def test_a_connection_whose_key_is_lost_is_a_provider_error(db, use_keys):
+    use_keys(OLD)
+    connection = services.create_connection("Mine", kind="openai_chat", api_key="sk-secret")
+    use_keys(NEW)
+    with pytest.raises(ProviderAuthenticationError, match="Mine"):
+        services.get_api_key(connection)
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])
+def test_a_key_no_header_can_carry_is_refused(db, key):
+    with pytest.raises(ValueError, match="key"):
+        services.create_connection("Mine", kind="openai_chat", api_key=key)

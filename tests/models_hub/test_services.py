@@ -1,0 +1,117 @@
+"""Writes of the models hub: connections, versions, aliases with their history."""
+
+from __future__ import annotations
+
+import pytest
+
+from models_hub import services
+from models_hub.base import ProviderAuthenticationError, ProviderUnavailableError
+from models_hub.models import PRODUCTION, Alias, AliasEvent, Connection, RegisteredModel
+from models_hub.services import AliasMoveError
+from tests.models_hub.support import make_target
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def connection(db):
+    return services.create_connection("Mine", kind="openai_chat", api_key="sk-x")
+
+
+@pytest.fixture
+def model(connection):
+    return RegisteredModel.objects.create(slug="mine", name="Mine", connection=connection)
+
+
+def test_moving_an_alias_keeps_who_from_where_to_where_and_why(model, alice):
+    first, second = services.add_version(model), services.add_version(model)
+    services.move_alias(model, PRODUCTION, first, actor=None, reason="First.")
+    services.move_alias(model, PRODUCTION, second, actor=alice, reason=" Better. ")
+    event = AliasEvent.objects.first()
+    assert (event.from_version, event.to_version, event.actor, event.reason) == (first, second, alice, "Better.")
+    assert model.aliases.get().version == second
+
+
+def test_rolling_back_is_one_more_move(model):
+    first, second = services.add_version(model), services.add_version(model)
+    for version in (first, second, first):
+        services.move_alias(model, PRODUCTION, version, actor=None, reason="Move.")
+    assert model.aliases.get().version == first
+    assert AliasEvent.objects.count() == 3
+
+
+@pytest.mark.parametrize(
+    ("alias", "reason"),
+    [(PRODUCTION, ""), (PRODUCTION, "  "), (PRODUCTION, "x" * 501), ("", "y"), ("7", "y"), ("a b", "y"), ("a@b", "y")],
+)
+def test_a_wrong_move_changes_nothing(model, alias, reason):
+    version = services.add_version(model)
+    with pytest.raises(AliasMoveError):
+        services.move_alias(model, alias, version, actor=None, reason=reason)
+    assert not Alias.objects.exists()
+    assert not AliasEvent.objects.exists()
+
+
+def test_an_alias_cannot_point_at_another_models_version(model, connection):
+    other = RegisteredModel.objects.create(slug="other", name="Other", connection=connection)
+    with pytest.raises(AliasMoveError):
+        services.move_alias(model, PRODUCTION, services.add_version(other), actor=None, reason="Mix.")
+
+
+def test_a_move_to_where_it_is_is_refused(model):
+    version = services.add_version(model)
+    services.move_alias(model, PRODUCTION, version, actor=None, reason="First.")
+    with pytest.raises(AliasMoveError):
+        services.move_alias(model, PRODUCTION, version, actor=None, reason="Again.")
+
+
+def test_versions_are_numbered_and_named_for_the_engine(model):
+    names = [services.add_version(model).provider_model for _ in range(3)]
+    assert names == ["mine@1", "mine@2", "mine@3"]
+
+
+def test_a_key_is_kept_unless_one_is_given(connection):
+    services.update_connection(connection, name="Renamed")
+    assert services.get_api_key(Connection.objects.get()) == "sk-x"
+    services.update_connection(connection, api_key="sk-y")
+    assert services.get_api_key(Connection.objects.get()) == "sk-y"
+    services.update_connection(connection, api_key="")
+    assert services.get_api_key(Connection.objects.get()) == ""
+
+
+def test_testing_a_connection_stores_what_came_of_it(connection, upstream):
+    services.update_connection(connection, base_url=upstream.base_url)
+    assert services.test_connection(connection) is None
+    upstream.script = "fail=401"
+    assert isinstance(services.test_connection(connection), ProviderAuthenticationError)
+    stored = Connection.objects.get()
+    assert (stored.last_error_code, bool(stored.last_error_message)) == ("provider_auth", True)
+    upstream.script = ""
+    services.test_connection(connection)
+    assert Connection.objects.get().last_error_code == ""
+
+
+def test_a_connection_to_nobody_is_down(connection):
+    services.update_connection(connection, base_url="http://127.0.0.1:9/v1")
+    assert isinstance(services.test_connection(connection), ProviderUnavailableError)
+
+
+def test_lessons_of_two_models_do_not_overwrite_each_other(connection):
+    for name in ("a", "b"):
+        target = make_target(model=name, connection_id=connection.pk)
+        services.remember_parameters(target, {"refused": [name]})
+    learned = Connection.objects.get().learned_parameters
+    assert learned == {"a": {"refused": ["a"]}, "b": {"refused": ["b"]}}
+
+
+def test_a_lesson_about_a_deleted_connection_is_dropped():
+    services.remember_parameters(make_target(connection_id=10**6), {"refused": []})
+    assert not Connection.objects.exists()
+
+
+def test_the_cache_folder_is_made(settings, tmp_path):
+    from dataclasses import replace
+
+    settings.DIALOOP = replace(settings.DIALOOP, model_cache_dir=tmp_path / "a" / "b")
+    assert services.create_model_cache_dir().is_dir()
+    assert services.create_model_cache_dir() == tmp_path / "a" / "b"
