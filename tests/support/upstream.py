@@ -6,7 +6,8 @@ A script is `key=value` pairs joined by `+`. It is read, later ones winning, fro
 
     tokens=N        how long the answer is (12); `max_tokens` cuts it with finish_reason length
     rate=R          tokens a second (0: at once)           first=S   seconds before the first token
-    text=KIND       words (`w0 w1 `), multibyte, markdown, wide (10,000 characters a token), echo (the question)
+    text=KIND       words (`w0 w1 `), multibyte, markdown, wide (10,000 characters a token), echo (the question),
+                     clock (each token is the moment it is sent)
     reasoning=N     N tokens of reasoning_content first    think=N   N tokens inside <think></think> first
     usage=no        never says usage                       finish=F  the finish reason (stop); `none`: ends without one
     linger=yes      says the finish reason, then neither usage nor good-bye
@@ -296,6 +297,8 @@ class Upstream:
                 return await self._break(request, response, script.end, record)
             if not name:
                 break
+            if script.kind == "clock":
+                text = f"{time.monotonic():.4f} "
             waiting.append(noise + head + encoded(name, text) + ending)
             record.tokens_sent += 1
             if script.rate or len(waiting) == CHUNKS_AT_ONCE:
