@@ -6,6 +6,7 @@ from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core import context
+from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.usersessions.models import UserSession
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.forms import BaseForm
@@ -17,6 +18,17 @@ from django.utils import timezone
 from accounts import services
 from accounts.models import User
 from config.app_settings import get_settings
+from models_hub import encryption
+
+
+class MfaAdapter(DefaultMFAAdapter):
+    """The second factor's secret is stored encrypted, as providers' keys are."""
+
+    def encrypt(self, text: str) -> str:
+        return encryption.encrypt(text)
+
+    def decrypt(self, encrypted_text: str) -> str:
+        return encryption.decrypt(encrypted_text)
 
 
 class AccountAdapter(DefaultAccountAdapter):

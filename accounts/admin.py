@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account import views as account_views
 from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
@@ -17,6 +18,7 @@ from django.db.models import Case, Q, QuerySet, Value, When
 from django.db.models.expressions import OrderBy
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
+from django.views.generic import RedirectView
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -27,6 +29,9 @@ from chat.errors import InvalidError
 
 # The admin's own sign-in page knows neither the second factor nor the rate limits: allauth's page stands in its place.
 admin.site.login = secure_admin_login(admin.site.login)
+# Nor do its pages to sign out and to change one's password end the sockets that were open.
+admin.site.logout = account_views.logout
+admin.site.password_change = RedirectView.as_view(pattern_name="account_change_password")
 admin.site.unregister(Group)
 # Whoever changed these by hand would go round `services`; the second factor's secret is nobody's business.
 for hidden in (EmailAddress, Authenticator, UserSession):

@@ -138,11 +138,8 @@ class ApiErrorMiddleware:
         response = self.get_response(request)
         if response.status_code < 400 or response.headers.get("Content-Type", "").startswith("application/json"):
             return response
-        return self._reshape(response)
-
-    @staticmethod
-    def _reshape(response: HttpResponse) -> HttpResponse:
-        reshaped = standard_error(response.status_code)
-        if "Allow" in response.headers:
-            reshaped["Allow"] = response["Allow"]
-        return reshaped
+        # In place: its other headers (Allow, cookies, Vary) stay.
+        response.content = standard_error(response.status_code).content
+        response.headers["Content-Type"] = "application/json"
+        response.headers.pop("Content-Length", None)
+        return response

@@ -166,3 +166,15 @@ def test_secrets_of_others_have_no_admin_page(admin_client):
     for name in ("mfa_authenticator", "account_emailaddress", "usersessions_usersession"):
         with pytest.raises(NoReverseMatch):
             reverse(f"admin:{name}_changelist")
+
+
+def test_leaving_through_the_admin_ends_the_sockets_as_well(admin_client, ended):
+    session_key = admin_client.session.session_key
+    admin_client.get("/admin/")
+    admin_client.post("/admin/logout/")
+    assert {"session_key_hash": services.hash_session_key(session_key)} in ended
+    assert admin_client.get("/settings/").status_code == 302
+
+
+def test_admin_changes_his_own_password_where_everybody_does(admin_client):
+    assert admin_client.get("/admin/password_change/")["Location"] == "/accounts/password/change/"

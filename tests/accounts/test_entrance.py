@@ -194,6 +194,12 @@ def test_admin_pages_have_no_way_round_the_second_factor(admin_user, client):
     assert client.get("/admin/").status_code == 302
 
 
+def test_second_factors_secret_is_stored_encrypted(alice):
+    secret = generate_totp_secret()
+    TOTP.activate(alice, secret)
+    assert secret not in str(alice.authenticator_set.get().data)
+
+
 def test_second_factor_is_set_up_on_our_own_pages(alice, client):
     sign_in(client, "alice")
     assert "Turn it on" in client.get("/accounts/2fa/").content.decode()

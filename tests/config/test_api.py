@@ -179,6 +179,10 @@ def test_wrong_address_or_method_has_the_same_shape(program, method, path, statu
     assert ("Allow" in response) == (status == 405)
 
 
+def test_foreign_host_is_refused_in_the_same_shape(db, client):
+    assert_refused(client.get("/api/me", headers={"host": "evil.example"}), 400, "invalid")
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
