@@ -227,7 +227,10 @@ class ChatPage {
   #pick(slug) {
     this.picker.select(slug);
     this.options.showFor(this.picker.task);
-    this.composer.setState({ blocked: this.picker.problem, note: this.picker.about });
+    this.composer.setState({ blocked: this.picker.problem });
+    const note = document.getElementById("foot-note");
+    note.textContent = this.picker.about || "Models can be wrong. Check what matters.";
+    note.classList.toggle("foot__note--model", Boolean(this.picker.about));
     this.#showExamples();
   }
 

@@ -85,7 +85,7 @@ function fillLabels(list, labels) {
   list.replaceChildren(
     ...labels.map(({ label, score }) => {
       const row = element("li", "label");
-      const bar = element("meter", "label__bar");
+      const bar = element("progress", "label__bar");
       bar.max = 1;
       bar.value = score;
       bar.setAttribute("aria-label", label);
@@ -181,7 +181,8 @@ function tokensText({ promptTokens, completionTokens }) {
 
 function seconds(milliseconds) {
   const value = Number(milliseconds) / 1000;
-  return `${value.toLocaleString(undefined, { maximumFractionDigits: value < 10 ? 1 : 0, minimumFractionDigits: value < 0.1 ? 2 : 0 })} s`;
+  const digits = value < 0.1 ? 2 : Number(value < 10);
+  return `${value.toLocaleString(undefined, { maximumFractionDigits: digits })} s`;
 }
 
 function percent(score) {

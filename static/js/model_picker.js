@@ -133,5 +133,6 @@ export class ModelPicker extends EventTarget {
 }
 
 function windowText(tokens) {
-  return `reads ${tokens >= 1000 ? `${Math.round(tokens / 1024)}k` : tokens} tokens`;
+  const thousands = Math.round(tokens / (tokens % 1000 ? 1024 : 1000));
+  return `reads ${tokens >= 1000 ? `${thousands}k` : tokens} tokens`;
 }

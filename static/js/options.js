@@ -47,8 +47,9 @@ export class OptionsDrawer extends EventTarget {
     this.#mark();
   }
 
+  /** Only a model that converses takes a prompt and options. */
   showFor(task) {
-    for (const field of this.form.querySelectorAll("[data-chat-only]")) field.hidden = task !== "chat";
+    this.opener.hidden = task !== "chat";
   }
 
   #close() {

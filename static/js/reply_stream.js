@@ -33,6 +33,7 @@ export class ReplyStream {
       this.#codeText = null;
     }
     if (!text) return;
+    part(this.article, "reasoning-title").textContent = "Thoughts";
     this.#pending += text;
     if (this.#codeText) this.#codeText.appendData(text);
     else this.#drawTail();

@@ -183,7 +183,7 @@ export class Sidebar extends EventTarget {
   #applyWidth() {
     const away = this.narrow.matches && !this.aside.classList.contains("sidebar--open");
     this.aside.inert = away;
-    document.getElementById("main").inert = this.narrow.matches && !away;
+    for (const behind of document.querySelectorAll(".head, .scroller, .foot")) behind.inert = this.narrow.matches && !away;
   }
 
   #listen() {
