@@ -15,6 +15,8 @@ from models_hub.engine.errors import ModelNotReadyError
 from models_hub.engine.options import ModelSource
 
 HUB_FOLDER = "hub"
+# Without a Hub, a model that only the Hub has is refused in seconds.
+HUB_SECONDS = 5.0
 # Never pickles, never code.
 WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 ShareDone = Callable[[float], None]
@@ -53,6 +55,7 @@ def _download(source: ModelSource, cache_dir: Path, token: str, share_done: Shar
             cache_dir=cache_dir / HUB_FOLDER,
             allow_patterns=WANTED_FILES,
             token=token or None,
+            etag_timeout=HUB_SECONDS,
             tqdm_class=_progress_class(share_done),
         )
     except HFValidationError as error:

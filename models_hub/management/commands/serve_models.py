@@ -14,9 +14,6 @@ from django.core.management.base import BaseCommand, CommandError
 
 from config.app_settings import AppSettings, get_settings
 
-# Without a Hub, a model that only the Hub has must be refused in seconds, not minutes.
-HUB_TIMEOUTS = {"HF_HUB_ETAG_TIMEOUT": "5", "HF_HUB_DOWNLOAD_TIMEOUT": "10", "HF_HUB_DISABLE_TELEMETRY": "1"}
-
 
 class Command(BaseCommand):
     help = "Serve this installation's models to the web process on ENGINE_URL until SIGTERM or Ctrl-C."
@@ -26,8 +23,6 @@ class Command(BaseCommand):
         settings = get_settings()
         if not settings.engine_api_key:
             raise CommandError("ENGINE_API_KEY is empty: run `python manage.py setup`, which makes one.")
-        for name, value in HUB_TIMEOUTS.items():
-            os.environ.setdefault(name, value)
         try:
             asyncio.new_event_loop().run_until_complete(serve(settings))
         except (OSError, ValueError) as error:
