@@ -35,6 +35,7 @@ class ChatPage {
     this.#shown();
     this.composer.open(this.#key);
     this.#showOutbox();
+    if (data.focus) this.view.focus(data.focus);
     this.socket.connect();
     history.replaceState({ id: this.#id }, "");
   }

@@ -36,6 +36,16 @@ export class ChatView extends EventTarget {
     return this.articles.filter(isRunning).at(-1) ?? null;
   }
 
+  /** Brings one message into view, for a search result. */
+  focus(id) {
+    const article = this.find(id);
+    if (!article) return;
+    this.scroller.leaveEnd();
+    article.scrollIntoView({ block: "center" });
+    article.classList.add("message--found");
+    article.focus({ preventScroll: true });
+  }
+
   get runningIds() {
     return this.articles.filter(isRunning).map((article) => article.dataset.id);
   }

@@ -28,6 +28,10 @@ export class Scroller {
     this.jump.hidden = true;
   }
 
+  leaveEnd() {
+    this.#atEnd = false;
+  }
+
   /** After the content grew. */
   refresh() {
     if (this.#atEnd) this.container.scrollTop = this.container.scrollHeight;
