@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 from chat.cursors import decode_cursor, encode_cursor
 from chat.errors import NotFoundError
 from chat.models import Conversation, Message
+from models_hub.base import FinishReason, Role
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 PAGE_SIZE = 30
 MAX_PAGE_SIZE = 100
 WINDOW = 30
+MAX_WINDOW = 300
+SHOWN_ABOVE = 4
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class ConversationPage:
 
 @dataclass(frozen=True)
 class Branch:
-    """The end of a branch, oldest message first; each knows its siblings as `sibling_ids`, in order."""
+    """The end of a branch, oldest message first; each knows `sibling_ids`, in order, and `can_continue`."""
 
     messages: list[Message]
     before: UUID | None
@@ -90,39 +93,53 @@ def _next_cursor(rows: list[Conversation], limit: int) -> str | None:
 
 
 def get_branch(
-    conversation: Conversation, *, leaf: UUID | None = None, limit: int = WINDOW, before: UUID | None = None
+    conversation: Conversation,
+    *,
+    leaf: UUID | None = None,
+    limit: int = WINDOW,
+    before: UUID | None = None,
+    through: UUID | None = None,
 ) -> Branch:
     """The last `limit` messages of the branch ending in `leaf` (default: the one being shown), or those above `before`.
 
+    `through` asks for the branch on which this message is, and for enough of it to show the message.
+
     Two queries, whatever the length: the shape of the tree without its texts, then the window's messages.
-    Raises NotFoundError when `leaf` or `before` is not in this conversation.
+    Raises NotFoundError when one of them is not in this conversation.
     """
     tree = _load_tree(conversation)
-    start = before or leaf or conversation.current_leaf_id
+    start = before or leaf or (tree.newest_leaf(through) if through else conversation.current_leaf_id)
     if start is None:
         return Branch([], None)
-    if start not in tree.parents:
-        raise NotFoundError("There is no such message in this conversation.")
     path = tree.path_to(start)
     if before is not None:
         path.pop()
+    if through in path:
+        limit = min(max(limit, len(path) - path.index(through) + SHOWN_ABOVE), MAX_WINDOW)
     window = path[-limit:]
     messages = Message.objects.select_related("version").in_bulk(window)
     # A message may vanish between the two queries only with its conversation.
     shown = [messages[message_id] for message_id in window if message_id in messages]
     for message in shown:
         message.sibling_ids = tree.siblings_of(message.id)
+        message.can_continue = can_continue(message)
     return Branch(shown, window[0] if len(window) < len(path) else None)
 
 
 def get_newest_leaf(conversation: Conversation, message_id: UUID) -> UUID:
     """The end of the branch below a message, following the newest child each time. Raises NotFoundError."""
-    tree = _load_tree(conversation)
-    if message_id not in tree.parents:
-        raise NotFoundError("There is no such message in this conversation.")
-    while children := tree.children.get(message_id):
-        message_id = children[-1]
-    return message_id
+    return _load_tree(conversation).newest_leaf(message_id)
+
+
+def can_continue(message: Message) -> bool:
+    """Whether it is a reply that was cut short."""
+    if message.role != Role.ASSISTANT:
+        return False
+    if message.status in (Message.Status.INTERRUPTED, Message.Status.STOPPED):
+        return True
+    if message.status == Message.Status.FAILED:
+        return bool(message.content)
+    return message.finish_reason == FinishReason.LENGTH
 
 
 @dataclass(frozen=True)
@@ -131,13 +148,25 @@ class _Tree:
     children: dict[UUID | None, list[UUID]]
 
     def path_to(self, message_id: UUID) -> list[UUID]:
-        """From the root to the message."""
+        """From the root to the message. Raises NotFoundError."""
+        self._require(message_id)
         path = []
         current: UUID | None = message_id
         while current is not None:
             path.append(current)
             current = self.parents[current]
         return path[::-1]
+
+    def newest_leaf(self, message_id: UUID) -> UUID:
+        """The end of the branch below, following the newest child each time. Raises NotFoundError."""
+        self._require(message_id)
+        while children := self.children.get(message_id):
+            message_id = children[-1]
+        return message_id
+
+    def _require(self, message_id: UUID) -> None:
+        if message_id not in self.parents:
+            raise NotFoundError("There is no such message in this conversation.")
 
     def siblings_of(self, message_id: UUID) -> list[UUID]:
         return self.children[self.parents[message_id]]

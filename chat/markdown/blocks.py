@@ -20,6 +20,7 @@ from chat.markdown.lines import (
     language_of,
     opens_math,
     read_line,
+    strip_markers,
 )
 
 TailKind = Literal["paragraph", "code", "list", "table"]
@@ -27,6 +28,8 @@ TailKind = Literal["paragraph", "code", "list", "table"]
 # A carriage return at the very end may be the first half of a line end.
 _LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")
 _START_CHARS = 200
+# The offset of an empty list item after a blank line: no line is indented enough to belong to it.
+NOTHING_INSIDE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,12 @@ class BlockStream:
         self._math_end = ""
         self._offset = 0
         self._after_blank = False
+        self._is_empty_item = False
+        self._inner_fence = ""
+        self._has_open_text = True
         # The last line either goes on with what is open or begins a paragraph below it.
         self._is_lazy = False
+        self._is_in_quote = False
         self._has_pipe = False
 
     def feed(self, text: str) -> list[Block]:
@@ -150,6 +157,7 @@ class BlockStream:
                     self._emit()
             case LineKind.ITEM:
                 self._state, self._offset = "list", line.offset
+                self._look_inside(line)
             case LineKind.INDENTED:
                 self._state = "indented"
             case LineKind.QUOTE:
@@ -161,7 +169,7 @@ class BlockStream:
         """A paragraph, a table or a quote: all end with a blank line."""
         if line.kind is LineKind.BLANK or self._is_heading_underline(line):
             self._add(source, ends=True)
-        elif self._is_interrupted(line):
+        elif self._is_interrupted(line) and not self._may_become_table(line):
             self._reopen(source, line)
         else:
             self._add(source)
@@ -169,37 +177,49 @@ class BlockStream:
 
     def _is_heading_underline(self, line: Line) -> bool:
         if self._state == "paragraph":
-            return line.is_underline and not (self._has_pipe and line.is_delimiter_row)
+            return line.is_underline and not self._may_become_table(line)
         # Under lazy text `---` is a rule or an underline. Either way the next line begins something new.
         return self._is_lazy and line.kind is LineKind.RULE and line.is_underline
+
+    def _may_become_table(self, line: Line) -> bool:
+        return self._state == "paragraph" and self._has_pipe and line.is_delimiter_row
 
     def _is_interrupted(self, line: Line) -> bool:
         if line.kind is LineKind.QUOTE:
             return self._state != "quote"
+        if line.kind is LineKind.ITEM and self._state == "quote":
+            return True
         return line.kind in ALWAYS_INTERRUPT or line.interrupts
 
     def _follow_text(self, line: Line) -> None:
         if self._state == "paragraph":
-            if self._has_pipe and line.is_delimiter_row:
+            if self._may_become_table(line):
                 # Or a heading, or text, if the columns do not match: so what follows is as unsure as lazy text.
                 self._state, self._is_lazy = "table", True
             self._has_pipe = "|" in line.text
         elif line.kind is LineKind.ITEM:
-            # `2. x` under a quote or a table is text or a list, as the insides decide: go on as for a list.
-            self._state, self._offset, self._is_lazy = "list", line.offset, True
+            # `2. x` under what may be a table or text is text or a list: go on as for a list.
+            self._become_list(line.offset)
+            self._is_empty_item = line.is_empty
         elif line.kind is LineKind.INDENTED:
-            self._state, self._offset, self._is_lazy = "list", CODE_INDENT, True
+            self._become_list(CODE_INDENT)
         else:
             self._is_lazy = self._state == "table" or line.kind is LineKind.TEXT
+
+    def _become_list(self, offset: int) -> None:
+        self._is_in_quote = self._state == "quote"
+        self._state, self._offset = "list", offset
 
     def _continue_container(self, source: str, line: Line) -> None:
         """A list or indented code: a blank line does not end it, only a line that stands too far left."""
         if line.kind is LineKind.BLANK:
             self._add(source)
             self._after_blank, self._is_lazy = True, False
+            if self._is_empty_item:
+                self._offset = NOTHING_INSIDE
         elif line.indent >= (self._offset or CODE_INDENT):
             self._add(source)
-            self._after_blank = self._is_lazy = False
+            self._look_inside(line)
         elif self._state == "indented":
             self._reopen(source, line)
         else:
@@ -208,10 +228,10 @@ class BlockStream:
     def _continue_list(self, source: str, line: Line) -> None:
         """A line to the left of the last item's content."""
         if line.kind is LineKind.ITEM:
-            is_sure = self._after_blank or line.interrupts
-            self._offset = line.offset if is_sure else min(self._offset, line.offset)
+            self._offset = line.offset
             self._add(source)
-            self._after_blank = self._is_lazy = False
+            self._inner_fence = ""
+            self._look_inside(line)
         elif self._is_heading_underline(line):
             self._add(source, ends=True)
         elif self._is_list_ended(line):
@@ -222,10 +242,22 @@ class BlockStream:
             if line.kind is LineKind.INDENTED:
                 self._offset = min(self._offset, CODE_INDENT)
 
+    def _look_inside(self, line: Line) -> None:
+        """Whether the last line of a list leaves a paragraph open, which a line to its left may go on with."""
+        self._after_blank = self._is_lazy = False
+        self._is_empty_item = line.is_empty
+        text = strip_markers(line.text)
+        self._has_open_text = False
+        if self._inner_fence:
+            self._inner_fence = "" if closes_fence(text, self._inner_fence) else self._inner_fence
+        elif fence := fence_of(text):
+            self._inner_fence = fence[0]
+        else:
+            self._has_open_text = read_line(text).kind in (LineKind.TEXT, LineKind.INDENTED)
+
     def _is_list_ended(self, line: Line) -> bool:
-        # After lazy text a `>` may go on with a quote that is open still.
-        begins_quote = line.kind is LineKind.QUOTE and not self._is_lazy
-        return self._after_blank or begins_quote or line.kind in ALWAYS_INTERRUPT
+        begins_quote = line.kind is LineKind.QUOTE and not self._is_in_quote
+        return self._after_blank or not self._has_open_text or begins_quote or line.kind in ALWAYS_INTERRUPT
 
     def _reopen(self, source: str, line: Line) -> None:
         self._emit()

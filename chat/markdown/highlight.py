@@ -45,15 +45,3 @@ def render_code(source: str, language: str) -> str:
         '<button type="button" class="code-copy" aria-label="Copy code">Copy</button></div>'
         f'<pre tabindex="0" role="region" aria-label="{name}"><code>{code}</code></pre></div>\n'
     )
-
-
-def pygments_css() -> str:
-    """The stylesheet for `static/css/code.css`: light, dark by the device, and dark by the person's choice."""
-    light = _rules("xcode", "")
-    by_device = _rules("github-dark", ':root:not([data-theme="light"]) ')
-    by_choice = _rules("github-dark", ':root[data-theme="dark"] ')
-    return f"{light}\n\n@media (prefers-color-scheme: dark) {{\n{by_device}\n}}\n\n{by_choice}\n"
-
-
-def _rules(style: str, prefix: str) -> str:
-    return "\n".join(HtmlFormatter(style=style).get_token_style_defs(f"{prefix}.code-block"))

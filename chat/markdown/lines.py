@@ -15,6 +15,7 @@ _FENCE = re.compile(r"(?P<mark>`{3,}|~{3,})(?P<info>.*)$", re.DOTALL)
 _HEADING = re.compile(r"#{1,6}(?:[ \t]|$)")
 _RULE = re.compile(r"(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$")
 _ITEM = re.compile(r"(?P<mark>[-+*]|(?P<number>[0-9]{1,9})[.)])(?P<gap>[ \t]+|$)")
+_MARKERS = re.compile(r"(?:(?:[-+*]|[0-9]{1,9}[.)])(?:[ \t]+|$)|>[ \t]?)*")
 _UNDERLINE = re.compile(r"(?:=+|-+)[ \t]*$")
 _DELIMITER_ROW = re.compile(r"[|:-][-|: \t]*$")
 
@@ -46,6 +47,8 @@ class Line:
     """Of a list item: the column at which its content begins."""
     interrupts: bool = False
     """Of a list item: whether it may end a paragraph."""
+    is_empty: bool = False
+    """Of a list item: nothing stands behind its marker."""
 
     @property
     def is_underline(self) -> bool:
@@ -93,7 +96,12 @@ def _read_item(text: str, indent: int, item: re.Match[str]) -> Line:
     # Five spaces or more: one belongs to the marker, the rest is indented code inside the item.
     offset = marker_end + (gap if 1 <= gap <= 4 and not is_empty else 1)
     starts_at_one = item["number"] is None or int(item["number"]) == 1
-    return Line(LineKind.ITEM, text, indent, offset, interrupts=starts_at_one and not is_empty)
+    return Line(LineKind.ITEM, text, indent, offset, starts_at_one and not is_empty, is_empty)
+
+
+def strip_markers(text: str) -> str:
+    """What stands behind the markers of items and quotes at the start of a line."""
+    return text[_MARKERS.match(text).end() :]
 
 
 def _columns(space: str, start: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,7 +49,6 @@ LINES = [
         "> quote",
         ">",
         "> - item",
-        "> ```",
         "```",
         "```python",
         "````",
@@ -78,10 +78,6 @@ LINES = [
         "<div>",
         "</div>",
         "<script>",
-        "- ```",
-        "- # h",
-        "> # h",
-        "1. ```",
         "- > q",
         "`",
         "**",
@@ -98,7 +94,7 @@ def stream(text: str, cuts: list[int]) -> list[Block]:
     borders = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
     blocks = BlockStream()
     finished: list[Block] = []
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in pairwise(borders):
         finished += blocks.feed(text[start:end])
     return finished + blocks.finish()
 

@@ -153,10 +153,14 @@ def test_no_query_is_an_error(talks, alice, query):
     assert search_conversations(user=alice, query=query).results is not None
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="triggers are SQLite's way; PostgreSQL has an index")
-def test_migrations_leave_the_search_triggers_in_place(db):
-    """A later migration that rebuilds `chat_message` on SQLite drops them and must call `create_index` again."""
+def test_migrations_leave_the_search_index_in_place(db):
+    """A later migration that rebuilds `chat_message` on SQLite drops the triggers and must call `create_index` again."""
+    if connection.vendor == "sqlite":
+        sql = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'chat_message'"
+        expected = {"chat_search_insert", "chat_search_update", "chat_search_delete"}
+    else:
+        sql = "SELECT indexname FROM pg_indexes WHERE indexname = 'chat_message_search'"
+        expected = {"chat_message_search"}
     with connection.cursor() as cursor:
-        cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'chat_message'")
-        names = {name for (name,) in cursor.fetchall()}
-    assert names == {"chat_search_insert", "chat_search_update", "chat_search_delete"}
+        cursor.execute(sql)
+        assert {name for (name,) in cursor.fetchall()} == expected
