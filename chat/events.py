@@ -63,6 +63,11 @@ def _integer(low: int, high: int) -> Callable[[Any, str], int]:
     return parse
 
 
+def _printable(name: str) -> str:
+    """A name somebody made up, short and in characters that every socket can send: half a surrogate is none."""
+    return ascii(name[:50])[1:-1]
+
+
 def _stop(value: Any, name: str) -> list[str]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or len(texts) > MAX_STOP_TEXTS:
@@ -96,7 +101,7 @@ def parse_options(value: Any, name: str = "options") -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidError(f"{name} must be an object.")
     if unknown := value.keys() - OPTIONS.keys():
-        raise InvalidError(f"{name} has an unknown field: {min(unknown)}.")
+        raise InvalidError(f"{name} has an unknown field: {_printable(min(unknown))}.")
     return {key: OPTIONS[key](item, f"{name}.{key}") for key, item in value.items() if item is not None}
 
 
@@ -125,7 +130,7 @@ class ClientFrame:
     @classmethod
     def parse(cls, data: dict[str, Any], request_id: str | None) -> Self:
         if unknown := data.keys() - cls.parsers.keys() - {"type", "request_id"}:
-            raise InvalidError(f"{cls.type} has an unknown field: {min(unknown)}.")
+            raise InvalidError(f"{cls.type} has an unknown field: {_printable(min(unknown))}.")
         values = {}
         for name, (parser, default) in cls.parsers.items():
             if name in data:
