@@ -8,7 +8,6 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.usersessions.models import UserSession
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -46,12 +45,12 @@ class AccountAdapter(DefaultAccountAdapter):
         """Only reached with the right password, so it tells nobody else that the account exists."""
         return redirect("accounts_waiting" if user.is_waiting else "account_inactive")
 
-    def set_password(self, user: AbstractBaseUser, password: str) -> None:
+    def set_password(self, user: User, password: str) -> None:
         """A new password is how a person throws others out: their sessions and sockets end with it."""
         super().set_password(user, password)
         request: HttpRequest | None = context.request
-        own = request is not None and request.user.is_authenticated and request.user.pk == user.pk
-        services.end_access(user, keep_session_key=request.session.session_key if own else None)
+        kept = request.session.session_key if request is not None and request.user.pk == user.pk else None
+        services.end_access(user, keep_session_key=kept)
 
     def logout(self, request: HttpRequest) -> None:
         services.end_sessions(UserSession.objects.filter(session_key=request.session.session_key or ""))

@@ -28,10 +28,12 @@ from accounts.models import ApiKey, User
 from chat.errors import InvalidError
 
 # The admin's own sign-in page knows neither the second factor nor the rate limits: allauth's page stands in its place.
-admin.site.login = secure_admin_login(admin.site.login)
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 # Nor do its pages to sign out and to change one's password end the sockets that were open.
-admin.site.logout = account_views.logout
-admin.site.password_change = RedirectView.as_view(pattern_name="account_change_password")
+admin.site.logout = account_views.logout  # type: ignore[method-assign]
+admin.site.password_change = RedirectView.as_view(  # type: ignore[method-assign, assignment]
+    pattern_name="account_change_password"
+)
 admin.site.unregister(Group)
 # Whoever changed these by hand would go round `services`; the second factor's secret is nobody's business.
 for hidden in (EmailAddress, Authenticator, UserSession):
@@ -64,7 +66,7 @@ class StateFilter(admin.SimpleListFilter):
         return [("waiting", "Waiting for approval"), ("active", "Active"), ("suspended", "Suspended")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
-        return queryset.filter(self.queries[self.value()]) if self.value() in self.queries else queryset
+        return queryset.filter(self.queries.get(self.value() or "", Q()))
 
 
 class PersonForm(UserChangeForm):

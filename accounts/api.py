@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.http import HttpRequest
 from ninja import Router, Schema, Status
 from pydantic import Field
 
 from accounts import selectors, services
 from accounts.models import ApiKey, User
+from accounts.requests import ApiRequest
 from config.api_schema import RequestSchema
 
 router = Router()
@@ -54,29 +54,29 @@ class KeyCreate(RequestSchema):
 
 
 @router.get("", response=Me, summary="Who am I")
-def get_me(request: HttpRequest) -> User:
+def get_me(request: ApiRequest) -> User:
     return request.auth
 
 
 @router.patch("", response=Me, summary="Change my profile")
-def change_me(request: HttpRequest, change: MeChange) -> User:
+def change_me(request: ApiRequest, change: MeChange) -> User:
     """Only the fields that are sent are changed."""
     return services.update_profile(request.auth, **change.dict(exclude_unset=True))
 
 
 @router.get("/keys", response=KeyList, summary="List my API keys")
-def list_keys(request: HttpRequest) -> dict[str, object]:
+def list_keys(request: ApiRequest) -> dict[str, object]:
     return {"items": selectors.list_keys(user=request.auth), "next_cursor": None}
 
 
 @router.post("/keys", response={201: NewKey}, summary="Create an API key")
-def create_key(request: HttpRequest, new: KeyCreate) -> Status[dict[str, object]]:
+def create_key(request: ApiRequest, new: KeyCreate) -> Status[dict[str, object]]:
     key, plain = services.create_key(request.auth, name=new.name)
     return Status(201, {**Key.from_orm(key).dict(), "key": plain})
 
 
 @router.delete("/keys/{int:key_id}", response={204: None}, summary="Revoke an API key")
-def revoke_key(request: HttpRequest, key_id: int) -> Status[None]:
+def revoke_key(request: ApiRequest, key_id: int) -> Status[None]:
     """It stops working at once, and the sockets opened with it are closed."""
     key: ApiKey = selectors.get_key(key_id, user=request.auth)
     services.revoke_key(key)

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import selectors, services
 from accounts.forms import NewKeyForm, ProfileForm
 from accounts.models import User
+from accounts.requests import PersonRequest
 from chat.errors import ChatError, InvalidError, NotFoundError
 from config.app_settings import get_settings
 from models_hub.selectors import list_models
@@ -27,12 +28,12 @@ def waiting(request: HttpRequest) -> HttpResponse:
 @login_required
 @never_cache
 @require_GET
-def settings_page(request: HttpRequest) -> HttpResponse:
+def settings_page(request: PersonRequest) -> HttpResponse:
     return _render_settings(request)
 
 
-def _render_settings(request: HttpRequest, *, status: int = 200, **replaced: object) -> HttpResponse:
-    user: User = request.user
+def _render_settings(request: PersonRequest, *, status: int = 200, **replaced: object) -> HttpResponse:
+    user = request.user
     context = {
         "profile_form": _profile_form(user),
         "key_form": NewKeyForm(prefix="key"),
@@ -62,7 +63,7 @@ def _model_choices(user: User) -> list[tuple[str, str]]:
 
 @login_required
 @require_POST
-def save_profile(request: HttpRequest) -> HttpResponse:
+def save_profile(request: PersonRequest) -> HttpResponse:
     form = _profile_form(request.user, request.POST)
     if form.is_valid():
         # An unchanged model is not asked about again: it may have been withdrawn since it was chosen.
@@ -81,7 +82,7 @@ def save_profile(request: HttpRequest) -> HttpResponse:
 @login_required
 @never_cache
 @require_POST
-def create_key(request: HttpRequest) -> HttpResponse:
+def create_key(request: PersonRequest) -> HttpResponse:
     """Answers with the page itself, not a redirect: the key is nowhere kept from where it could be shown again."""
     form = NewKeyForm(request.POST, prefix="key")
     if form.is_valid():
@@ -96,7 +97,7 @@ def create_key(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def revoke_key(request: HttpRequest, key_id: int) -> HttpResponse:
+def revoke_key(request: PersonRequest, key_id: int) -> HttpResponse:
     try:
         key = selectors.get_key(key_id, user=request.user)
     except NotFoundError as error:
@@ -108,7 +109,7 @@ def revoke_key(request: HttpRequest, key_id: int) -> HttpResponse:
 
 @login_required
 @require_POST
-def end_sign_in(request: HttpRequest, session_id: int) -> HttpResponse:
+def end_sign_in(request: PersonRequest, session_id: int) -> HttpResponse:
     try:
         session = selectors.get_session(session_id, user=request.user)
     except NotFoundError as error:
@@ -120,7 +121,7 @@ def end_sign_in(request: HttpRequest, session_id: int) -> HttpResponse:
 
 @login_required
 @require_POST
-def end_other_sign_ins(request: HttpRequest) -> HttpResponse:
+def end_other_sign_ins(request: PersonRequest) -> HttpResponse:
     others = UserSession.objects.filter(user=request.user).exclude(session_key=request.session.session_key)
     ended = services.end_sessions(others)
     messages.success(request, f"Ended {ended} other sign-in{'' if ended == 1 else 's'}.")
