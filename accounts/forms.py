@@ -18,6 +18,8 @@ RULES_IN_SHORT = "At least 8 characters; not a common password, and not only dig
 class PlainFieldsMixin:
     """Fields with a label need no placeholder that says the same."""
 
+    fields: dict[str, forms.Field]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"label_suffix": ""} | kwargs)
         for name, field in self.fields.items():
@@ -90,15 +92,15 @@ class ProfileForm(PlainFieldsMixin, forms.Form):
         help_text="How you are shown. Empty: your user name.",
     )
     theme = forms.ChoiceField(choices=User.Theme.choices)
-    default_model = forms.ChoiceField(
-        required=False,
-        label="Model for new conversations",
-        help_text="You can still pick another in each conversation.",
-    )
 
     def __init__(self, *args: Any, model_choices: list[tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["default_model"].choices = model_choices
+        self.fields["default_model"] = forms.ChoiceField(
+            choices=model_choices,
+            required=False,
+            label="Model for new conversations",
+            help_text="You can still pick another in each conversation.",
+        )
 
 
 class NewKeyForm(PlainFieldsMixin, forms.Form):

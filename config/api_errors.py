@@ -50,16 +50,20 @@ def standard_error(status: int) -> HttpResponse:
 
 
 def add_error_handlers(api: NinjaAPI) -> None:
-    api.add_exception_handler(ChatError, on_chat_error)
-    api.add_exception_handler(ModelHubError, on_model_hub_error)
-    api.add_exception_handler(ValidationError, on_validation_error)
-    api.add_exception_handler(UnstorableTextError, lambda request, error: _invalid(str(error)))
-    api.add_exception_handler(HttpError, on_http_error)
-    api.add_exception_handler(AuthenticationError, lambda request, error: _unauthenticated())
-    api.add_exception_handler(PermissionDenied, lambda request, error: standard_error(403))
-    api.add_exception_handler(Http404, lambda request, error: standard_error(404))
-    api.add_exception_handler(RequestDataTooBig, lambda request, error: standard_error(413))
-    api.add_exception_handler(Exception, on_unexpected)
+    handlers: dict[type[Exception], Callable[[HttpRequest, Any], HttpResponse]] = {
+        ChatError: on_chat_error,
+        ModelHubError: on_model_hub_error,
+        ValidationError: on_validation_error,
+        UnstorableTextError: lambda request, error: _invalid(str(error)),
+        HttpError: on_http_error,
+        AuthenticationError: lambda request, error: _unauthenticated(),
+        PermissionDenied: lambda request, error: standard_error(403),
+        Http404: lambda request, error: standard_error(404),
+        RequestDataTooBig: lambda request, error: standard_error(413),
+        Exception: on_unexpected,
+    }
+    for kind, handler in handlers.items():
+        api.add_exception_handler(kind, handler)
 
 
 def on_chat_error(request: HttpRequest, error: ChatError) -> HttpResponse:
