@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ def build_logging(level: str, output: str) -> dict[str, Any]:
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(output)],
             }
         },
+        "filters": {"no_503": {"()": "django.utils.log.CallbackFilter", "callback": is_not_unavailable}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
@@ -37,12 +39,17 @@ def build_logging(level: str, output: str) -> dict[str, Any]:
             "django": {"handlers": [], "propagate": True},
             "django.server": {"handlers": [], "level": "WARNING", "propagate": True},
             # A refused request is in our request log, with its duration.
-            "django.request": {"level": "ERROR"},
+            "django.request": {"level": "ERROR", "filters": ["no_503"]},
             "django.channels.server": {"level": "WARNING"},
             # They say one line for each thing they start, or for each task with its arguments.
             **{name: {"level": "WARNING"} for name in ("daphne", "httpx", "httpx2", "asyncio", "celery.beat", "amqp")},
         },
     }
+
+
+def is_not_unavailable(record: logging.LogRecord) -> bool:
+    """False for Django's error line about an answer 503: that is /readyz doing its work."""
+    return getattr(record, "status_code", None) != 503
 
 
 def _shared_processors() -> list[Processor]:

@@ -36,12 +36,13 @@ def main() -> None:
 
 def supervisor_variables(settings: AppSettings) -> dict[str, str]:
     """What `supervisord.conf` takes from the settings, which are read in one place only."""
-    tied = [sys.executable, "-I", "-S", str(BASE_DIR / "config" / "tied.py"), str(os.getpid()), sys.executable]
+    tied = [sys.executable, "-I", "-S", str(BASE_DIR / "config" / "tied.py"), str(os.getpid())]
     return {
         "DIALOOP_BASE": str(BASE_DIR),
         "DIALOOP_RUNTIME": str(settings.runtime_dir),
         "DIALOOP_LOGS": str(log_path(settings)),
-        "DIALOOP_RUN": shlex.join(tied),
+        "DIALOOP_RUN": shlex.join([*tied, sys.executable]),
+        "DIALOOP_RUN_BEHIND": shlex.join([*tied, "nice", "-n", "5", sys.executable]),
         "DIALOOP_INCLUDE": " ".join(optional_programs(settings)),
         "DIALOOP_OPEN_FILES": str(open_files_limit()),
         "DIALOOP_TRAINING_WORKERS": str(settings.training_workers),

@@ -19,6 +19,8 @@ from config.serve import local_address
 from config.static_files import collect_static_files
 
 BAR_WIDTH = 30
+# Checking what is there takes about a second: nothing to tell.
+BAR_PATIENCE = 3.0
 
 
 class Command(BaseCommand):
@@ -73,15 +75,16 @@ class Command(BaseCommand):
 
 
 class ProgressBar:
-    """One line that is drawn again on a terminal, and a line for each step elsewhere; silent while nothing is done."""
+    """One line that is drawn again on a terminal, a line for each step elsewhere; silent when there is little to do."""
 
-    def __init__(self, write: Callable[..., Any], *, is_terminal: bool) -> None:
+    def __init__(self, write: Callable[..., Any], *, is_terminal: bool, patience: float = BAR_PATIENCE) -> None:
         self._write = write
         self._is_terminal = is_terminal
+        self._from = time.monotonic() + patience
         self._shown = ""
 
     def show(self, message: str, share: float) -> None:
-        if message == self._shown:
+        if message == self._shown or time.monotonic() < self._from:
             return
         self._shown = message
         filled = round(share * BAR_WIDTH)
