@@ -12,6 +12,7 @@ from ninja.security import SessionAuth as NinjaSessionAuth
 from accounts.api import router as me_router
 from accounts.models import User
 from accounts.services import authenticate_key
+from chat.api import router as conversations_router
 from config.api_docs import ReferencePage
 from config.api_errors import add_error_handlers
 from config.api_schema import StrictParser
@@ -47,6 +48,7 @@ api = NinjaAPI(
     parser=StrictParser(),
 )
 add_error_handlers(api)
+api.add_router("/conversations", conversations_router, tags=["conversations"])
 api.add_router("/models", models_router, tags=["models"])
 api.add_router("/me", me_router, tags=["me"])
 
