@@ -34,8 +34,16 @@ function flash(button) {
   setTimeout(() => (button.dataset.icon = icon ?? ""), 1500);
 }
 
-const dayAndTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-for (const time of document.querySelectorAll("time[datetime]")) {
-  const date = new Date(time.dateTime);
-  if (!Number.isNaN(date.valueOf())) time.textContent = dayAndTime.format(date);
+/** A <time> tells its moment in the reader's zone when pointed at; with data-local it is written so. */
+function localise(root) {
+  const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const date = new Date(time.dateTime);
+    if (Number.isNaN(date.valueOf())) continue;
+    time.title = moment.format(date);
+    if ("local" in time.dataset) time.textContent = date.toLocaleDateString(undefined, { dateStyle: "medium" });
+  }
 }
+
+localise(document);
+document.addEventListener("htmx:load", (event) => localise(event.detail.elt));

@@ -2,6 +2,7 @@
 
 import { element, part, streamedHtml } from "./message.js";
 import { positionOf } from "./browser.js";
+import { tailText } from "./tail_text.js";
 
 const FENCE = /(^|\n) {0,3}(`{3,}|~{3,})([^\n]*)(\n|$)/;
 
@@ -76,14 +77,14 @@ export class ReplyStream {
     const fence = this.#tail.kind === "code" ? FENCE.exec(text) : null;
     this.#tailNode = element("div", "tail");
     if (fence) this.#drawCode(text, fence);
-    else this.#tailNode.append(textBlock(text));
+    else this.#tailNode.append(tailText(text));
     this.body.append(this.#tailNode);
   }
 
   /** The opening fence is not shown; what stands before it is a paragraph whose block has not come yet. */
   #drawCode(text, fence) {
     const before = text.slice(0, fence.index).trim();
-    if (before) this.#tailNode.append(textBlock(before));
+    if (before) this.#tailNode.append(tailText(before));
     const pre = element("pre");
     const code = element("code");
     code.textContent = text.slice(fence.index + fence[0].length);
@@ -105,12 +106,8 @@ export class ReplyStream {
 
   #showTyping() {
     const typing = element("p", "typing");
-    typing.setAttribute("aria-label", "The model is working");
+    typing.setAttribute("aria-hidden", "true");
     typing.append(element("span"), element("span"), element("span"));
     this.body.append(typing);
   }
-}
-
-function textBlock(text) {
-  return element("p", "tail__text", text);
 }
