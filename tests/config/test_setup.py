@@ -1,0 +1,191 @@
+"""`manage.py setup`: everything from nothing, and nothing from everything."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from django.contrib.staticfiles.finders import get_finder
+
+from config.management.commands.setup import ProgressBar
+from config.static_files import STAMP, collect_static_files
+from tests.support.product import BASE_DIR, Product
+
+SETUP_WITHOUT_TORCH = """
+import sys
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", "setup"])
+print("heavy:", sorted({"torch", "transformers"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory) -> Product:
+    return Product(tmp_path_factory.mktemp("instance"))
+
+
+@pytest.mark.engine
+def test_first_time_makes_everything_and_second_time_nothing(product):
+    first = product.manage("setup")
+    assert "Preparing the database" in first
+    assert (
+        f"First admin: open this link once, and choose a password: {product.address}/accounts/password/reset/key/"
+        in first
+    )
+    settings = product.settings
+    assert stat.S_IMODE(settings.runtime_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE(settings.data_dir.stat().st_mode) == 0o700
+    assert (settings.model_cache_dir / "smollm2-135m-instruct" / "model.safetensors").is_file()
+    stamp = (settings.data_dir / "static" / STAMP).stat().st_mtime_ns
+
+    second = subprocess.run(
+        [sys.executable, "-c", SETUP_WITHOUT_TORCH],
+        cwd=BASE_DIR,
+        env={**product.environment, "DJANGO_SETTINGS_MODULE": "config.settings"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    link, heavy = second.stdout.splitlines()
+    assert link.startswith("First admin:")  # nobody has used it yet
+    assert heavy == "heavy: []"
+    assert (settings.data_dir / "static" / STAMP).stat().st_mtime_ns == stamp
+
+
+@pytest.mark.engine
+def test_admin_from_the_environment_needs_no_link(tmp_path):
+    variables = {"USERNAME": "root", "EMAIL": "root@example.org", "PASSWORD": "correct horse battery"}
+    product = Product(tmp_path, **{f"DJANGO_SUPERUSER_{name}": value for name, value in variables.items()})
+    output = product.manage("setup")
+    assert "First admin" not in output
+    with closing(sqlite3.connect(product.settings.data_dir / "dialoop.sqlite3")) as database:
+        users = database.execute("SELECT username, is_superuser FROM accounts_user").fetchall()
+    assert users == [("root", 1)]
+
+
+def test_unreachable_database_is_one_sentence(tmp_path):
+    product = Product(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/missing/folder/dialoop.sqlite3")
+    result = subprocess.run(
+        [sys.executable, "manage.py", "setup"],
+        cwd=BASE_DIR,
+        env=product.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.strip() == (
+        "CommandError: The database of DATABASE_URL cannot be reached: unable to open database file"
+    )
+
+
+@pytest.fixture
+def small_site(settings, tmp_path):
+    """One static file of our own, instead of the hundreds there are."""
+    source = tmp_path / "static"
+    source.mkdir()
+    (source / "page.css").write_text("a {}")
+    settings.STATIC_ROOT = tmp_path / "collected"
+    settings.STATICFILES_DIRS = [source]
+    settings.STATICFILES_FINDERS = ["django.contrib.staticfiles.finders.FileSystemFinder"]
+    get_finder.cache_clear()
+    yield source
+    get_finder.cache_clear()
+
+
+def test_static_files_are_collected_once(small_site, settings):
+    assert collect_static_files()
+    assert (settings.STATIC_ROOT / "page.css").read_text() == "a {}"
+    assert not collect_static_files()
+
+
+def test_changed_static_file_is_collected_again(small_site, settings):
+    collect_static_files()
+    (small_site / "page.css").write_text("a { color: red }")
+    assert collect_static_files()
+    assert (settings.STATIC_ROOT / "page.css").read_text() == "a { color: red }"
+
+
+def test_removed_static_file_goes(small_site, settings):
+    (small_site / "old.css").write_text("b {}")
+    collect_static_files()
+    (small_site / "old.css").unlink()
+    assert collect_static_files()
+    assert not (settings.STATIC_ROOT / "old.css").exists()
+
+
+def test_interrupted_collection_is_done_again(small_site, settings):
+    collect_static_files()
+    (settings.STATIC_ROOT / STAMP).unlink()
+    assert collect_static_files()
+
+
+def record_bar(*, is_terminal: bool, patience: float = 0.0) -> tuple[ProgressBar, list[str]]:
+    written: list[str] = []
+    bar = ProgressBar(
+        lambda text, ending="\n": written.append(text + ending), is_terminal=is_terminal, patience=patience
+    )
+    return bar, written
+
+
+def test_progress_on_a_terminal_stays_on_one_line():
+    bar, written = record_bar(is_terminal=True)
+    bar.show("Unpacking", 0.5)
+    bar.show("Saving", 1.0)
+    bar.finish()
+    assert [text.count("\n") for text in written] == [0, 0, 1]
+    assert " 50% Unpacking" in written[0] and written[0].startswith("\r")
+
+
+def test_progress_elsewhere_is_a_line_for_each_step():
+    bar, written = record_bar(is_terminal=False)
+    bar.show("Unpacking", 0.5)
+    bar.show("Unpacking", 0.6)
+    bar.show("Saving", 1.0)
+    bar.finish()
+    assert [text.split("% ")[1] for text in written] == ["Unpacking\n", "Saving\n"]
+
+
+def test_progress_is_silent_about_what_is_quick():
+    bar, written = record_bar(is_terminal=True, patience=60.0)
+    bar.show("Checking", 0.5)
+    bar.finish()
+    assert written == []
+
+
+SCRIPTS = ("script/setup", "script/server", "script/test", ".ci/run")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_are_executable_and_well_formed(script):
+    path = BASE_DIR / script
+    assert os.access(path, os.X_OK)
+    subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+def test_set_up_refuses_an_unusable_python(tmp_path):
+    result = run_setup(tmp_path, PYTHON="/bin/false")
+    assert result.returncode == 1
+    assert result.stderr == "dialoop: PYTHON is /bin/false, which is not a Python 3.11 or newer with the venv module.\n"
+    assert not (tmp_path / "venv").exists()
+
+
+def test_set_up_names_an_unknown_option(tmp_path):
+    result = run_setup(tmp_path, "--fast")
+    assert result.returncode == 1
+    assert result.stderr == "dialoop: script/setup does not know the option --fast.\n"
+
+
+def run_setup(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BASE_DIR / "script" / "setup"), *options],
+        cwd=folder,
+        env={**os.environ, "VENV": str(folder / "venv"), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
