@@ -49,7 +49,7 @@ def conversation(request: HttpRequest, conversation_id: UUID) -> HttpResponse:
 @require_safe
 @login_required
 def messages(request: HttpRequest, conversation_id: UUID) -> HttpResponse:
-    """Fragment `chat/_messages.html`: `conversation`, `branch`, `before`. Without `?before=<message id>`: the newest."""
+    """Fragment `chat/_messages.html`: `conversation`, `branch`, `before`. The newest without `?before=<id>`."""
     shown = _find(request, conversation_id)
     context = {"conversation": shown, **_branch(shown, before=_id_from(request, "before"))}
     return render_page(request, "chat/_messages.html", context)

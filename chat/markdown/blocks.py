@@ -70,7 +70,7 @@ class BlockStream:
         # The last line either goes on with what is open or begins a paragraph below it.
         self._is_lazy = False
         self._is_in_quote = False
-        self._has_pipe = False
+        self._above: Line | None = None
 
     def feed(self, text: str) -> list[Block]:
         """The blocks that this text finished."""
@@ -162,14 +162,15 @@ class BlockStream:
                 self._state = "indented"
             case LineKind.QUOTE:
                 self._state = "quote"
+                self._look_inside(line)
             case LineKind.TEXT:
-                self._state, self._has_pipe = "paragraph", "|" in line.text
+                self._state, self._above = "paragraph", line
 
     def _continue_text(self, source: str, line: Line) -> None:
         """A paragraph, a table or a quote: all end with a blank line."""
         if line.kind is LineKind.BLANK or self._is_heading_underline(line):
             self._add(source, ends=True)
-        elif self._is_interrupted(line) and not self._may_become_table(line):
+        elif self._is_interrupted(line):
             self._reopen(source, line)
         else:
             self._add(source)
@@ -177,38 +178,39 @@ class BlockStream:
 
     def _is_heading_underline(self, line: Line) -> bool:
         if self._state == "paragraph":
-            return line.is_underline and not self._may_become_table(line)
+            return line.is_underline and not line.makes_table_of(self._above)
         # Under lazy text `---` is a rule or an underline. Either way the next line begins something new.
         return self._is_lazy and line.kind is LineKind.RULE and line.is_underline
 
-    def _may_become_table(self, line: Line) -> bool:
-        return self._state == "paragraph" and self._has_pipe and line.is_delimiter_row
-
     def _is_interrupted(self, line: Line) -> bool:
-        if line.kind is LineKind.QUOTE:
-            return self._state != "quote"
-        if line.kind is LineKind.ITEM and self._state == "quote":
-            return True
+        match self._state, line.kind:
+            case "paragraph", LineKind.RULE if line.makes_table_of(self._above):
+                return False
+            case "quote", LineKind.QUOTE:
+                return False
+            case "quote", _ if not self._has_open_text:
+                return True
+            case ("quote" | "table", LineKind.ITEM) | ("table", LineKind.INDENTED) | (_, LineKind.QUOTE):
+                return True
         return line.kind in ALWAYS_INTERRUPT or line.interrupts
 
     def _follow_text(self, line: Line) -> None:
         if self._state == "paragraph":
-            if self._may_become_table(line):
-                # Or a heading, or text, if the columns do not match: so what follows is as unsure as lazy text.
-                self._state, self._is_lazy = "table", True
-            self._has_pipe = "|" in line.text
-        elif line.kind is LineKind.ITEM:
-            # `2. x` under what may be a table or text is text or a list: go on as for a list.
-            self._become_list(line.offset)
-            self._is_empty_item = line.is_empty
-        elif line.kind is LineKind.INDENTED:
-            self._become_list(CODE_INDENT)
-        else:
-            self._is_lazy = self._state == "table" or line.kind is LineKind.TEXT
+            if line.makes_table_of(self._above):
+                self._state = "table"
+            self._above = line
+        elif self._state == "quote":
+            self._follow_quote(line)
 
-    def _become_list(self, offset: int) -> None:
-        self._is_in_quote = self._state == "quote"
-        self._state, self._offset = "list", offset
+    def _follow_quote(self, line: Line) -> None:
+        if line.kind is LineKind.QUOTE:
+            self._look_inside(line)
+        elif line.kind is LineKind.INDENTED:
+            # Text of the quote or code below it: as under a list, only a line further left decides.
+            self._is_in_quote = True
+            self._state, self._offset = "list", CODE_INDENT
+        else:
+            self._is_lazy = True
 
     def _continue_container(self, source: str, line: Line) -> None:
         """A list or indented code: a blank line does not end it, only a line that stands too far left."""
@@ -243,17 +245,17 @@ class BlockStream:
                 self._offset = min(self._offset, CODE_INDENT)
 
     def _look_inside(self, line: Line) -> None:
-        """Whether the last line of a list leaves a paragraph open, which a line to its left may go on with."""
+        """Whether the last line of a list or quote leaves a paragraph open, which a line outside may go on with."""
         self._after_blank = self._is_lazy = False
         self._is_empty_item = line.is_empty
         text = strip_markers(line.text)
-        self._has_open_text = False
+        kind = read_line(text).kind
         if self._inner_fence:
             self._inner_fence = "" if closes_fence(text, self._inner_fence) else self._inner_fence
         elif fence := fence_of(text):
-            self._inner_fence = fence[0]
-        else:
-            self._has_open_text = read_line(text).kind in (LineKind.TEXT, LineKind.INDENTED)
+            self._has_open_text, self._inner_fence = False, fence[0]
+        elif kind is not LineKind.INDENTED:
+            self._has_open_text = kind is LineKind.TEXT
 
     def _is_list_ended(self, line: Line) -> bool:
         begins_quote = line.kind is LineKind.QUOTE and not self._is_in_quote

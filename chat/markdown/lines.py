@@ -17,7 +17,9 @@ _RULE = re.compile(r"(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$")
 _ITEM = re.compile(r"(?P<mark>[-+*]|(?P<number>[0-9]{1,9})[.)])(?P<gap>[ \t]+|$)")
 _MARKERS = re.compile(r"(?:(?:[-+*]|[0-9]{1,9}[.)])(?:[ \t]+|$)|>[ \t]?)*")
 _UNDERLINE = re.compile(r"(?:=+|-+)[ \t]*$")
-_DELIMITER_ROW = re.compile(r"[|:-][-|: \t]*$")
+_DELIMITER_CELL = re.compile(r":?-+:?$")
+_DELIMITER_ROW = re.compile(r"(?:[|:][-|: \t]|-[-|:])[-|: \t]*$")
+_CELL_BORDER = re.compile(r"(?<!\\)\|")
 
 
 class LineKind(Enum):
@@ -56,9 +58,19 @@ class Line:
         return self.indent < CODE_INDENT and _UNDERLINE.match(self.text) is not None
 
     @property
-    def is_delimiter_row(self) -> bool:
-        """Makes a table of the line above."""
-        return "-" in self.text and _DELIMITER_ROW.match(self.text) is not None
+    def cells(self) -> list[str]:
+        """As those of a table's row."""
+        cells = [cell.strip() for cell in _CELL_BORDER.split(self.text.strip())]
+        return cells[not cells[0] : len(cells) - (len(cells) > 1 and not cells[-1])]
+
+    def makes_table_of(self, above: Line | None) -> bool:
+        """Whether this line is the row of dashes under the head of a table."""
+        if above is None or above.kind is not LineKind.TEXT or "|" not in above.text:
+            return False
+        if self.indent >= CODE_INDENT or not _DELIMITER_ROW.match(self.text):
+            return False
+        cells = self.cells
+        return len(cells) == len(above.cells) > 0 and all(_DELIMITER_CELL.match(cell) for cell in cells)
 
 
 def read_line(source: str) -> Line:

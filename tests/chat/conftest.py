@@ -27,7 +27,7 @@ def make_message(conversation, content="Hello", *, role="user", parent=None, **f
 def make_conversation(owner, title="A talk", *texts, **fields):
     """The texts become turns, question and answer, one below the other."""
     conversation = Conversation.objects.create(owner=owner, title=title, model="tiny", **fields)
-    start = timezone.now()
+    start = timezone.now() - timedelta(hours=1)
     parent = None
     for number, text in enumerate(texts):
         role = "assistant" if number % 2 else "user"
