@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from models_hub.base import (
     Finished,
     FinishReason,
+    ModelHubError,
     ProviderBadResponseError,
     ReasoningDelta,
     ReplyPart,
@@ -38,6 +39,8 @@ class AnswerReader:
         self._has_text = is_continuation
         self._thoughts: list[str] = []
         self._carry = ""
+        self._failure: ModelHubError | None = None
+        self._fault: ModelHubError | None = None
         self.is_done = False
 
     @property
@@ -45,17 +48,30 @@ class AnswerReader:
         return self._finish_reason is not None
 
     def read(self, events: Sequence[bytes]) -> list[ReplyPart]:
-        """The parts in these events, neighbours of a kind joined. Raises a ModelHubError."""
+        """The parts in these events, neighbours of a kind joined. Raises a ModelHubError.
+
+        A fault behind good parts, perhaps in the same packet, is kept for `finish` to raise: the words come first.
+        """
         parts: list[ReplyPart] = []
         for event in events:
             if event == b"[DONE]":
                 self.is_done = True
                 break
-            self._read_event(event, parts)
+            try:
+                self._read_event(event, parts)
+            except ModelHubError as error:
+                if not parts:
+                    raise
+                self._fault, self.is_done = error, True
+                break
         return self._joined(parts)
 
     def finish(self) -> list[ReplyPart]:
-        """The end of the answer, or ProviderBadResponseError if the provider never said that it was one."""
+        """The end of the answer. Raises what went wrong, or ProviderBadResponseError if nobody said that it ended."""
+        if self._failure is not None:
+            raise self._failure
+        if self._fault is not None:
+            raise self._fault
         if self._finish_reason is None:
             raise ProviderBadResponseError(f"The answer of {self._target.name} ended before it was finished.")
         parts = self._joined(self._thinking.finish())

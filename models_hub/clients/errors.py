@@ -49,6 +49,9 @@ def mapped_errors(target: ModelTarget, *, silence: float) -> Iterator[None]:
     except openai.APIStatusError as error:
         raise error_from_answer(target, error.status_code, error.body, error.response.headers) from error
     except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException) as error:
+        # aiohttp's transport calls every failed connection a timeout, a refused one as well.
+        if isinstance(error.__cause__, httpx2.ConnectTimeout):
+            raise ProviderUnavailableError(f"The provider of {name} cannot be reached.") from error
         raise ProviderTimeoutError(f"The provider of {name} was silent for {silence:g} seconds.") from error
     except openai.APIConnectionError as error:
         detail = type(error.__cause__).__name__

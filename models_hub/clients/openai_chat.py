@@ -112,7 +112,8 @@ class OpenAIChatModel:
                     yield part
                 if not chunk:
                     break
-            await _drain(chunks)
+            if reader.has_finished:
+                await _drain(chunks)
         for part in reader.finish():
             yield part
 

@@ -13,7 +13,7 @@ from models_hub.targets import ENGINE, ModelTarget
 CONNECT_TIMEOUT = 5.0
 OPENAI_URL = "https://api.openai.com/v1"
 # Every running reply holds a connection; only the idle ones are limited.
-LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
+LIMITS = httpx2.Limits(max_connections=0, max_keepalive_connections=100, keepalive_expiry=30)
 
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, tuple[tuple, openai.AsyncOpenAI]]]
 _clients = weakref.WeakKeyDictionary()
@@ -40,7 +40,7 @@ def _make_client(target: ModelTarget) -> openai.AsyncOpenAI:
     # Silence is measured by the caller, from one piece of an answer to the next: heartbeats are no answer.
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
     # A proxy from the environment must not stand between us and our own engine.
-    http_client = httpx2.AsyncClient(timeout=timeout, limits=LIMITS, trust_env=target.kind != ENGINE)
+    http_client = openai.DefaultAioHttpClient(timeout=timeout, limits=LIMITS, trust_env=target.kind != ENGINE)
     return openai.AsyncOpenAI(
         base_url=api_url(target),
         api_key=target.api_key or "none",
