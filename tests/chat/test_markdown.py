@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat.markdown import Block, BlockStream, render
+from chat.markdown import Block, BlockStream, Tail, render, render_block, renderer
+from chat.markdown import blocks as blocks_module
+from chat.markdown.lines import Line
 from chat.markdown.renderer import _render
 from chat.markdown.sanitize import sanitize
 
@@ -148,3 +152,163 @@ def test_output_is_safe_and_already_sanitized(text: str) -> None:
     links = [value.lower() for name, value in elements.attributes if name == "href"]
     assert all(link.startswith(("http://", "https://", "mailto:")) for link in links)
     assert sanitize(html) == html
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("$5 and $10", "<p>$5 and $10</p>\n"),
+        ("$5, or 10$ later", "<p>$5, or 10$ later</p>\n"),
+        ("US$5 and C$10", "<p>US$5 and C$10</p>\n"),
+        ("$HOME/bin:$PATH", "<p>$HOME/bin:$PATH</p>\n"),
+        (r"escaped \$x\$", "<p>escaped $x$</p>\n"),
+        (r"$\foo$", '<p><code class="math-source">\\foo</code></p>\n'),
+        (r"\(\frac{1}{\)", '<p><code class="math-source">\\frac{1}{</code></p>\n'),
+    ],
+)
+def test_prices_and_half_formulas_stay_text(source: str, shown: str) -> None:
+    assert render(source) == shown
+
+
+@pytest.mark.parametrize(
+    "source", ["$x^2$", r"\(x^2\)", "$$x^2$$", r"\[x^2\]", "$$\nx^2\n$$", "\\[\nx^2\n\\]", "the $x^2$-axis"]
+)
+def test_formulas_become_mathml(source: str) -> None:
+    assert "<msup><mi>x</mi><mn>2</mn></msup>" in render(source)
+
+
+def test_formula_on_lines_of_its_own_is_not_a_list_or_heading() -> None:
+    html = render("Thus\n$$\na\n- b\n= c\n$$\nholds.")
+    assert html.startswith('<p>Thus</p>\n<p><math display="block">')
+    assert html.endswith("<p>holds.</p>\n")
+
+
+def test_text_inside_a_formula_cannot_become_markup() -> None:
+    elements = Elements(
+        render(r"$\text{<img src=x onerror=alert(1)>} \href{javascript:alert(1)}{x} \style{color:red}{y}$")
+    )
+    assert set(elements.tags) <= {"p", "math", "mrow", "mtext", "mi"}
+    assert elements.attributes == [("display", "inline")]
+
+
+def test_code_is_coloured_by_class_and_has_a_copy_button() -> None:
+    html = render("```python\nx = 'a < b'\n```")
+    assert '<div class="code-block" data-language="python">' in html
+    assert '<button type="button" class="code-copy" aria-label="Copy code">Copy</button>' in html
+    assert '<span class="s1">' in html
+    assert "a &lt; b" in html
+
+
+def test_code_keeps_every_character() -> None:
+    source = "\n\n  <b>\t&amp; x\n\n"
+    html = render(f"```nosuchlanguage\n{source}```")
+    inside = html[html.index("<code>") + 6 : html.index("</code>")]
+    assert unescape(inside) == source
+
+
+def test_links_open_apart_and_only_known_schemes_become_links() -> None:
+    links = Elements(
+        render("[a](https://b.c) <mailto:d@e.f> https://g.h/i. [j](javascript:k) [l](/m) [n](data:text/html,o)")
+    )
+    assert [value for name, value in links.attributes if name == "href"] == [
+        "https://b.c",
+        "mailto:d@e.f",
+        "https://g.h/i",
+    ]
+    assert [value for name, value in links.attributes if name == "rel"] == ["noopener noreferrer nofollow"] * 3
+    assert [value for name, value in links.attributes if name == "target"] == ["_blank"] * 3
+
+
+def test_images_are_links_and_never_loaded() -> None:
+    html = render("![a cat](https://cats.example/1.png?q=secret)")
+    assert Elements(html).tags == ["p", "a"]
+    assert ">a cat</a>" in html
+
+
+def test_tables_scroll_and_keep_their_alignment() -> None:
+    html = render("| a | b |\n|:--|--:|\n| 1<br>2 | 3 |\n")
+    assert html.startswith('<div class="table-scroll"')
+    assert '<td class="align-right">3</td>' in html
+    assert "1<br>2" in html
+
+
+def test_raw_html_is_shown_as_text() -> None:
+    assert render("<script>alert(1)</script> H<sub>2</sub>O") == (
+        "<p>&lt;script&gt;alert(1)&lt;/script&gt; H<sub>2</sub>O</p>\n"
+    )
+
+
+def test_address_of_a_reference_definition_is_not_lost() -> None:
+    assert "https://b.c" in render("See [a].\n\n[a]: https://b.c")
+
+
+@pytest.mark.parametrize(
+    "source", ["> " * 300 + "deep", "".join(f"{'  ' * n}- item {n}\n" for n in range(200)) + "deep"]
+)
+def test_nothing_is_lost_in_what_is_nested_too_deep(source: str) -> None:
+    assert "deep" in render(source)
+
+
+def test_whatever_a_parser_stumbles_over_the_text_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(source: str) -> str:
+        raise IndexError
+
+    monkeypatch.setattr(renderer, "_render", stumble)
+    assert render_block("a <b>") == "<pre><code>a &lt;b&gt;</code></pre>\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "tail"),
+    [
+        ("", None),
+        ("\n\n", None),
+        ("Hello", Tail("paragraph")),
+        ("Hello\n\n", None),
+        ("# Title\n", None),
+        ("```py", Tail("code")),
+        ("```python title=x\nx = 1", Tail("code", "python")),
+        ("~~~\n```\n\n", Tail("code")),
+        ("```js\n1\n```\n", None),
+        ("- a\n- b", Tail("list")),
+        ("1. a\n\n", Tail("list")),
+        ("| a |\n|---|\n| b", Tail("table")),
+        ("    code\n", Tail("code")),
+        ("$$\nx", Tail("paragraph")),
+    ],
+)
+def test_tail_tells_what_is_unfinished(text: str, tail: Tail | None) -> None:
+    blocks = BlockStream()
+    blocks.feed(text)
+    assert blocks.tail == tail
+
+
+def test_blocks_are_handed_over_as_soon_as_they_are_finished() -> None:
+    blocks = BlockStream()
+    assert [block.source for block in blocks.feed("# A\nText\n")] == ["# A\n"]
+    assert [block.source for block in blocks.feed("\n")] == ["Text\n\n"]
+    assert blocks.feed("- a\n- b\n\n") == []
+    assert [block.source for block in blocks.feed("N")] == ["- a\n- b\n\n"]
+    assert [block.source for block in blocks.feed("ext\n```\nx\n```\n")] == ["Next\n", "```\nx\n```\n"]
+    assert blocks.finish() == []
+
+
+@pytest.mark.parametrize("line", ["- item\n", "word word\n", "| a | b |\n", "> quote\n", "word ", "1. item\n\n", "\r"])
+def test_no_line_is_read_twice(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times the text is ten times the reading, in one giant block as in many."""
+    read: list[int] = []
+    original = blocks_module.read_line
+
+    def counting(source: str) -> Line:
+        read.append(len(source))
+        return original(source)
+
+    monkeypatch.setattr(blocks_module, "read_line", counting)
+    costs = []
+    for times in (100, 1000):
+        read.clear()
+        blocks = BlockStream()
+        for _ in range(times):
+            blocks.feed(line)
+        blocks.finish()
+        costs.append(sum(read))
+    assert costs[1] <= 10 * costs[0] + 1000
