@@ -10,8 +10,7 @@ from contextlib import aclosing
 import structlog
 
 from chat.models import Message
-from chat.replies import context, store
-from chat.replies.database import writer
+from chat.replies import context
 from chat.replies.running import RunningReply
 from chat.replies.start import ReplyJob
 from chat.replies.store import ReplyEnd
@@ -76,11 +75,9 @@ class Producer:
 
     async def _ask(self, target: ModelTarget) -> None:
         breaker.check(target.slug)
-        requested = self._job.targets[0].slug
-        columns = {"model": target.slug, "version_id": target.version_id}
-        if target.slug != requested:
-            columns["requested_model"] = requested
-        await writer.run(store.begin_streaming, self._job.message_id, self._job.owner_token, **columns)
+        self._end.answered_by = target
+        if target is not self._job.targets[0]:
+            self._end.requested_model = self._job.targets[0].slug
         try:
             await self._stream_fitting(clients.open_reply_source(target), target)
         except ProviderError:

@@ -15,6 +15,7 @@ from chat.models import RUNNING, Conversation, Message
 from chat.replies.running import Progress
 from chat.serializers import message_to_dict
 from models_hub.base import FinishReason, ModelHubError, Usage
+from models_hub.targets import ModelTarget
 
 INTERRUPTED_CODE = "interrupted"
 INTERRUPTED_MESSAGE = "The server stopped while this reply was being written. What had arrived is kept."
@@ -27,6 +28,8 @@ class ReplyEnd:
     status: str
     finish_reason: FinishReason | None = None
     content: str
+    answered_by: ModelTarget | None = None
+    requested_model: str = ""
     reasoning: str = ""
     html: str = ""
     labels: list[dict[str, Any]] | None = None
@@ -52,10 +55,14 @@ class ReplyEnd:
         self.status, self.finish_reason = Message.Status.STOPPED, FinishReason.CANCELLED
 
     def columns(self) -> dict[str, Any]:
-        values = {name: value for name, value in vars(self).items() if name not in {"usage", "finish_reason"}}
+        apart = {"usage", "finish_reason", "answered_by", "requested_model"}
+        values = {name: value for name, value in vars(self).items() if name not in apart}
         values["finish_reason"] = self.finish_reason or ""
         values["prompt_tokens"] = self.usage.prompt_tokens if self.usage else None
         values["completion_tokens"] = self.usage.completion_tokens if self.usage else None
+        if self.requested_model and self.answered_by:
+            values |= {"model": self.answered_by.slug, "version_id": self.answered_by.version_id}
+            values["requested_model"] = self.requested_model
         return values | {"ended_at": timezone.now()}
 
 
@@ -67,19 +74,16 @@ class Materialised:
     lost: set[UUID] = field(default_factory=set)
 
 
-def begin_streaming(message_id: UUID, owner_token: UUID, **columns: Any) -> bool:
-    """pending -> streaming, naming the model and version that answer. False when somebody else moved it on."""
-    moved = Message.objects.filter(id=message_id, owner_token=owner_token, status__in=RUNNING)
-    return moved.update(status=Message.Status.STREAMING, **columns) == 1
-
-
 def materialise(progress: Sequence[Progress], owned: Iterable[tuple[UUID, UUID]]) -> Materialised:
     """Keep the text so far of all running replies in one transaction, and see which were stopped or taken away."""
     owners = dict(owned)
     with transaction.atomic():
         for item in progress:
             Message.objects.filter(id=item.message_id, owner_token=item.owner_token, status__in=RUNNING).update(
-                content=item.content, reasoning=item.reasoning, last_sequence_number=item.last_sequence_number
+                status=Message.Status.STREAMING,
+                content=item.content,
+                reasoning=item.reasoning,
+                last_sequence_number=item.last_sequence_number,
             )
     found = Materialised(lost=set(owners))
     rows = Message.objects.filter(id__in=owners, status__in=RUNNING)
