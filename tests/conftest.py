@@ -21,6 +21,16 @@ def pytest_runtest_makereport(item, call):
         report.longrepr = f"REQUIRE_ALL=1 allows no skip: {report.longrepr}"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Side by side (`-n 2 --dist loadgroup`), what starts torch, Chromium or the whole product runs one at a time."""
+    for item in items:
+        if item.path.parent.name == "engine" or any(
+            item.get_closest_marker(name) for name in ("engine", "browser", "kill")
+        ):
+            item.add_marker(pytest.mark.xdist_group("heavy"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _plain_static_files():
     """Templates render without collectstatic."""

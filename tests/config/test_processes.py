@@ -13,7 +13,7 @@ from config.serve import local_address, optional_programs, supervisor_variables
 from tests.support.product import BASE_DIR, Product
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("kill")]
+pytestmark = pytest.mark.kill
 NAMES = {"valkey", "web", "engine", "worker-default", "worker-training", "beat"}
 # Every part of /readyz falls silent when its process dies.
 PARTS = {"engine": "engine", "worker-default": "worker", "worker-training": "worker", "beat": "beat"}
