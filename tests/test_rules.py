@@ -239,7 +239,8 @@ def test_web_process_never_loads_the_heavy_packages():
 WORKER_PROCESS = """
 import sys
 import config.worker
-config.worker.app.autodiscover_tasks(force=True)
+import django
+django.setup()
 config.worker.app.loader.import_default_modules()
 print(",".join(sorted({name.split(".")[0] for name in sys.modules})))
 """
