@@ -16,6 +16,8 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from accounts.admin import OnlyAdmins
+from chat.errors import InvalidError
+from chat.events import parse_options
 from models_hub import services
 from models_hub.models import Alias, AliasEvent, Connection, ModelVersion, RegisteredModel
 
@@ -49,6 +51,9 @@ class ConnectionForm(forms.ModelForm):
     class Meta:
         model = Connection
         fields = ("name", "kind", "base_url", "is_enabled")
+
+    def _get_validation_exclusions(self) -> set[str]:
+        return super()._get_validation_exclusions() | {"base_url"}
 
     def clean_base_url(self) -> str:
         url = self.cleaned_data["base_url"].strip().rstrip("/")
@@ -133,8 +138,22 @@ class VersionInline(ReadOnly, TabularInline):
     show_change_link = True
 
 
+class RegisteredModelForm(forms.ModelForm):
+    class Meta:
+        model = RegisteredModel
+        fields = ("default_options",)
+        help_texts = {"default_options": 'What its replies start from, such as {"temperature": 0.2, "top_p": 0.9}.'}
+
+    def clean_default_options(self) -> dict[str, Any]:
+        try:
+            return parse_options(self.cleaned_data["default_options"], "The options")
+        except InvalidError as error:
+            raise ValidationError(error.message) from None
+
+
 @admin.register(RegisteredModel)
 class RegisteredModelAdmin(OnlyAdmins, ModelAdmin):
+    form = RegisteredModelForm
     list_display = ("name", "slug", "task", "connection", "is_enabled", "from_environment")
     list_select_related = ("connection",)
     list_filter = ("task", "connection", "is_enabled")

@@ -56,6 +56,7 @@ class WantedModel:
     revision: str = ""
     context_window: int | None = None
     not_ready_reason: str = ""
+    default_options: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -104,6 +105,8 @@ def _wanted_local_models() -> Iterator[WantedModel]:
         source=CHAT_STARTER,
         context_window=_window_of(starter),
         not_ready_reason="" if starter else "It has not been imported yet: run `python manage.py setup`.",
+        # As its makers advise: so small a model loses its thread at the usual temperature.
+        default_options={"temperature": 0.2, "top_p": 0.9},
     )
     yield WantedModel(
         slug=CLASSIFIER_STARTER,
@@ -223,6 +226,7 @@ def _sync_model(connection: Connection, wanted: WantedModel, report: SyncReport)
             description=wanted.description,
             task=wanted.task,
             connection=connection,
+            default_options=wanted.default_options,
             from_environment=True,
         )
         report.add(f"Model {wanted.slug} registered.")

@@ -39,7 +39,6 @@ class AnswerReader:
         self._has_text = is_continuation
         self._thoughts: list[str] = []
         self._carry = ""
-        self._failure: ModelHubError | None = None
         self._fault: ModelHubError | None = None
         self.is_done = False
 
@@ -48,9 +47,9 @@ class AnswerReader:
         return self._finish_reason is not None
 
     def read(self, events: Sequence[bytes]) -> list[ReplyPart]:
-        """The parts in these events, neighbours of a kind joined. Raises a ModelHubError.
+        """The parts in these events, neighbours of a kind joined.
 
-        A fault behind good parts, perhaps in the same packet, is kept for `finish` to raise: the words come first.
+        A fault ends the answer and is raised by `finish`: the words before it, perhaps in the same packet, come first.
         """
         parts: list[ReplyPart] = []
         for event in events:
@@ -60,16 +59,12 @@ class AnswerReader:
             try:
                 self._read_event(event, parts)
             except ModelHubError as error:
-                if not parts:
-                    raise
                 self._fault, self.is_done = error, True
                 break
         return self._joined(parts)
 
     def finish(self) -> list[ReplyPart]:
         """The end of the answer. Raises what went wrong, or ProviderBadResponseError if nobody said that it ended."""
-        if self._failure is not None:
-            raise self._failure
         if self._fault is not None:
             raise self._fault
         if self._finish_reason is None:
@@ -100,8 +95,11 @@ class AnswerReader:
             reasoning = delta.get("reasoning_content") or delta.get("reasoning")
             if reasoning and isinstance(reasoning, str):
                 parts.append(ReasoningDelta(reasoning))
-            if delta.get("content"):
-                parts.extend(self._thinking.feed(delta["content"]))
+            content = delta.get("content")
+            if content and not isinstance(content, str):
+                raise TypeError("content is no text")
+            if content:
+                parts.extend(self._thinking.feed(content))
             if choice.get("finish_reason"):
                 self._finish(choice["finish_reason"])
 

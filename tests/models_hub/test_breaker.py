@@ -57,7 +57,9 @@ def test_a_faulty_model_never_shuts_out_another(breaker):
 def test_after_ten_seconds_one_request_tries_again_and_the_others_wait(breaker, clock):
     fail(breaker, "a")
     clock.now = SECONDS_OPEN
+    assert not breaker.is_open("a"), "or whoever asks that first would never let it try"
     breaker.check("a")
+    assert breaker.is_open("a")
     with pytest.raises(ProviderUnavailableError):
         breaker.check("a")
 

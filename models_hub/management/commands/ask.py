@@ -9,9 +9,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from chat.replies.prompt import reply_options
 from config.app_settings import get_settings
 from models_hub import clients
-from models_hub.base import ModelHubError, PromptMessage, ReplyOptions, Role, TextDelta
+from models_hub.base import ModelHubError, PromptMessage, Role, TextDelta
 from models_hub.services import get_model_config
 from models_hub.targets import ModelTarget
 
@@ -35,8 +36,7 @@ class Command(BaseCommand):
             raise CommandError(error.message) from error
         except KeyboardInterrupt:
             raise CommandError("Stopped.") from None
-        finally:
-            self.write("\n")
+        self.write("\n")
 
     def write(self, text: str) -> None:
         self.stdout.write(text, ending="")
@@ -44,8 +44,7 @@ class Command(BaseCommand):
 
 
 async def answer(target: ModelTarget, text: str, write: Callable[[str], None]) -> None:
-    settings = get_settings()
-    options = ReplyOptions(max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)
+    options = reply_options(target.default_options)
     source = clients.open_reply_source(target)
     try:
         async with aclosing(source.stream([PromptMessage(Role.USER, text)], options=options)) as parts:

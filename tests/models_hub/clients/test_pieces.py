@@ -172,9 +172,12 @@ def test_usage_beside_the_finish_reason_is_read():
         b"[" * 100_000,
     ],
 )
-def test_rubbish_is_a_bad_response(event):
+def test_rubbish_is_a_bad_response_and_takes_nothing_with_it(event):
+    reader = AnswerReader(make_target())
+    assert reader.read([chunk(content="kept"), event, chunk(content="not read")]) == [TextDelta("kept")]
+    assert reader.is_done
     with pytest.raises(ProviderBadResponseError):
-        AnswerReader(make_target()).read([event])
+        reader.finish()
 
 
 # Errors and waits
