@@ -77,7 +77,7 @@ class ChatPage {
     document.getElementById("conversation-menu").hidden = !conversation;
     const { system_prompt = "", options = {} } = conversation ?? this.store.get("options:new") ?? {};
     this.options.set({ ...options, ...(system_prompt ? { system_prompt } : {}) });
-    this.#pick(conversation?.model || this.store.get("model:new") || this.data.default_model);
+    this.#pick(conversation?.model || this.picker.firstAvailable(this.data.default_model));
     if (conversation) {
       this.sidebar.put(conversation);
       this.socket.subscribe(conversation.id, this.view.runningIds);
@@ -114,6 +114,7 @@ class ChatPage {
     composer.addEventListener("stop", () => this.#stop());
     composer.addEventListener("edit-last", () => this.#editLast());
     picker.addEventListener("picked", ({ detail }) => this.#picked(detail.slug));
+    picker.addEventListener("refreshed", () => this.#pick(picker.slug));
     options.addEventListener("changed", ({ detail }) => this.#optionsChanged(detail.values));
     view.addEventListener("act", ({ detail }) => this.#act(detail));
     sidebar.addEventListener("open", ({ detail }) => this.open(detail.id));
@@ -222,13 +223,12 @@ class ChatPage {
   #picked(slug) {
     this.#pick(slug);
     if (this.conversation) this.sidebar.remember(this.#id, { model: slug });
-    else this.store.set("model:new", slug);
   }
 
   #pick(slug) {
     this.picker.select(slug);
     this.options.showFor(this.picker.task);
-    this.composer.setState({ blocked: this.picker.problem });
+    this.composer.setState({ blocked: this.picker.blocked, warning: this.picker.problem });
     const note = document.getElementById("foot-note");
     note.textContent = this.picker.about || "Models can be wrong. Check what matters.";
     note.classList.toggle("foot__note--model", Boolean(this.picker.about));

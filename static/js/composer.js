@@ -7,7 +7,7 @@ const COUNT_FROM = 0.9;
 export class Composer extends EventTarget {
   #key = "new";
   #saveTimer = 0;
-  #state = { running: false, waiting: false, blocked: "" };
+  #state = { running: false, waiting: false, blocked: "", warning: "" };
 
   constructor(store, limit) {
     super();
@@ -73,7 +73,7 @@ export class Composer extends EventTarget {
     this.field.focus({ preventScroll: true });
   }
 
-  /** `running`: a reply is being written. `waiting`: a message has not been confirmed. `blocked`: why nothing can be sent. */
+  /** `running`: a reply is being written. `waiting`: a message has not been confirmed. `blocked`: why nothing can be sent. `warning`: why it may fail. */
   setState(changes) {
     Object.assign(this.#state, changes);
     this.#refresh();
@@ -140,7 +140,7 @@ export class Composer extends EventTarget {
   }
 
   #refresh() {
-    const { running, blocked } = this.#state;
+    const { running, blocked, warning } = this.#state;
     const refusal = this.#refusal();
     const count = this.text.length > this.limit * COUNT_FROM ? countCodePoints(this.text) : 0;
     this.sendButton.disabled = refusal !== null;
@@ -148,7 +148,7 @@ export class Composer extends EventTarget {
     this.stopButton.hidden = !running || Boolean(this.editOf);
     this.form.classList.toggle("composer--over", this.#over() > 0);
     const counter = count ? `${count.toLocaleString()} of ${this.limit.toLocaleString()}` : "";
-    this.#say(refusal || blocked || counter);
+    this.#say(refusal || blocked || counter || warning);
   }
 
   #say(text) {

@@ -9,9 +9,8 @@ const HINTS = {
   provider_bad_response: "What arrived is kept. Continue from there, or try again.",
   context_length_exceeded: "Shorten your message, or pick a model with a larger window.",
   model_not_ready: "Pick another model until this one is trained or loaded.",
-  interrupted: "What had arrived is kept. Continue from there, or try again.",
+  interrupted: "Continue from there, or try again.",
 };
-const WITHOUT_RETRY = new Set(["provider_auth", "provider_not_found", "model_not_ready"]);
 const RUNNING = new Set(["pending", "streaming"]);
 const CONTINUABLE = new Set(["interrupted", "stopped", "failed"]);
 
@@ -151,7 +150,6 @@ function decorateFailure(article, status) {
   const { code } = failure.dataset;
   show(failure, Boolean(code) && (status === "failed" || status === "interrupted"));
   part(article, "failure-hint").textContent = HINTS[code] ?? "Try again, or pick another model.";
-  failure.classList.toggle("failure--final", WITHOUT_RETRY.has(code));
 }
 
 let modelNames = new Map();
@@ -161,7 +159,8 @@ export function setModelNames(names) {
 }
 
 export function modelName(slug) {
-  return modelNames.get(slug) ?? slug ?? "";
+  const [plain, version] = (slug ?? "").split("@");
+  return modelNames.has(plain) ? modelNames.get(plain) + (version ? ` @${version}` : "") : (slug ?? "");
 }
 
 function metaText(data, status, finish) {

@@ -1,5 +1,6 @@
 /** Which model answers: shows what each is, whether it is available, and if not, why. */
 
+import { callApi } from "./api.js";
 import { element } from "./message.js";
 
 const TASKS = {
@@ -44,8 +45,26 @@ export class ModelPicker extends EventTarget {
     document.addEventListener("click", (event) => !event.target.closest(".picker") && this.close({ focus: false }));
   }
 
+  /** The model picked; a slug may name one of its versions (`slug@3`). */
   get model() {
-    return this.models.find((model) => model.slug === this.slug) ?? null;
+    return this.find(this.slug);
+  }
+
+  get name() {
+    const version = this.slug.split("@")[1];
+    return this.model ? this.model.name + (version ? ` @${version}` : "") : this.slug;
+  }
+
+  find(slug) {
+    const [plain] = slug.split("@");
+    return this.models.find((model) => model.slug === plain) ?? null;
+  }
+
+  /** The wanted model, or the first one that can answer in its place. */
+  firstAvailable(wanted) {
+    if (this.find(wanted)?.is_available) return wanted;
+    const chats = this.models.filter((model) => model.task === "chat" && model.is_available);
+    return chats[0]?.slug ?? wanted;
   }
 
   get task() {
@@ -60,22 +79,25 @@ export class ModelPicker extends EventTarget {
     return EXAMPLES[this.task] ?? EXAMPLES.chat;
   }
 
-  /** Why nothing can be asked of the model, or "". */
-  get problem() {
+  /** Why nothing can be asked at all, or "". */
+  get blocked() {
     if (!this.models.length) return "No model is set up yet";
-    if (!this.model) return this.slug ? `${this.slug} is not available to you any more` : "Pick a model";
-    return this.model.is_available ? "" : `${this.model.name} is not available: ${this.model.reason}`;
+    if (this.model) return "";
+    return this.slug ? `${this.slug} is not available to you any more` : "Pick a model";
+  }
+
+  /** What stands against the model; it may be asked all the same, for it may be back, or another may answer instead. */
+  get problem() {
+    return this.blocked || (this.model.is_available ? "" : `${this.name} is not available: ${this.model.reason}`);
   }
 
   select(slug) {
     this.slug = slug;
-    for (const radio of this.panel.querySelectorAll("input")) radio.checked = radio.value === slug;
-    document.getElementById("picker-name").textContent = this.model?.name ?? (slug || "Pick a model");
-    document.getElementById("picker-dot").className = `dot ${this.problem ? "dot--bad" : "dot--good"}`;
-    this.button.setAttribute("aria-label", `Model: ${this.model?.name ?? "none"}${this.problem ? ", not available" : ""}`);
+    this.#show();
   }
 
   open() {
+    this.#refresh();
     this.panel.hidden = false;
     this.button.setAttribute("aria-expanded", "true");
     (this.panel.querySelector("input:checked") ?? this.panel.querySelector("input"))?.focus();
@@ -86,6 +108,25 @@ export class ModelPicker extends EventTarget {
     this.panel.hidden = true;
     this.button.setAttribute("aria-expanded", "false");
     if (focus) this.button.focus();
+  }
+
+  #show() {
+    for (const radio of this.panel.querySelectorAll("input")) radio.checked = radio.value === this.model?.slug;
+    document.getElementById("picker-name").textContent = this.name || "Pick a model";
+    document.getElementById("picker-dot").className = `dot ${this.problem ? "dot--bad" : "dot--good"}`;
+    this.button.setAttribute("aria-label", `Model: ${this.name || "none"}${this.problem ? ", not available" : ""}`);
+  }
+
+  /** What is up may have changed since the page was loaded. */
+  async #refresh() {
+    const answer = await callApi("GET", "models").catch(() => null);
+    if (!answer || JSON.stringify(answer.items) === JSON.stringify(this.models)) return;
+    this.models = answer.items;
+    const hadFocus = this.panel.contains(document.activeElement);
+    this.#fill();
+    this.#show();
+    if (hadFocus) this.panel.querySelector("input:checked, input:enabled")?.focus();
+    this.dispatchEvent(new CustomEvent("refreshed"));
   }
 
   #picked(slug) {
