@@ -30,7 +30,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import threading
 import time
 from collections import Counter
@@ -43,40 +42,13 @@ from typing import Self
 
 from aiohttp import web
 
+from tests.support.refusals import failure, refused_parameter
+from tests.support.script import PROMPT_SCRIPT, Script, answer_text, parse_script, token_at
+
+__all__ = ["HUNG_UP", "Recorded", "Upstream", "answer_text", "parse_script", "token_at"]
+
 HUNG_UP = "hung_up"
 CHUNKS_AT_ONCE = 32
-_PROMPT_SCRIPT = re.compile(r"\[\[(\w+=[^\]]*)\]\]")
-_EMOJI = ("é", "漢字", "👩‍👩‍👧", "🇩🇪", "日本", "ß")
-_MARKDOWN = (
-    "# Title\n\n",
-    "Some *text* ",
-    "and more.\n\n",
-    "- one\n",
-    "- two\n\n",
-    "```python\n",
-    "x = 1\n",
-    "```\n\n",
-)
-
-
-def parse_script(text: str) -> dict[str, str]:
-    return dict(part.split("=", 1) for part in re.split(r"[+\s;]+", text) if "=" in part)
-
-
-@lru_cache(maxsize=100_000)
-def token_at(index: int, kind: str = "words") -> str:
-    if kind == "multibyte":
-        return f"{_EMOJI[index % len(_EMOJI)]}{index} "
-    if kind == "markdown":
-        return _MARKDOWN[index % len(_MARKDOWN)]
-    if kind == "wide":
-        return f"w{index}".ljust(9_999, "x") + " "
-    return f"w{index} "
-
-
-def answer_text(tokens: int, kind: str = "words", *, start: int = 0) -> str:
-    """What a script of so many tokens answers."""
-    return "".join(token_at(index, kind) for index in range(start, tokens))
 
 
 @dataclass
@@ -95,54 +67,6 @@ class Recorded:
     @property
     def hung_up(self) -> bool:
         return self.outcome == HUNG_UP
-
-
-class Script:
-    """The parsed directives of one request, with defaults."""
-
-    def __init__(self, values: dict[str, str], body: dict) -> None:
-        self.values = values
-        messages = body.get("messages") or [{}]
-        last = messages[-1]
-        self.kind = values.get("text", "words")
-        total = int(values.get("tokens", 12))
-        self.start = self._tokens_in(last.get("content", ""), total) if last.get("role") == "assistant" else 0
-        tokens = range(self.start, max(total, self.start + 1) if total else self.start)
-        limit = body.get("max_completion_tokens") or body.get("max_tokens")
-        self.finish = values.get("finish", "stop")
-        if limit and len(tokens) > limit:
-            tokens, self.finish = tokens[:limit], "length"
-        self.answer = [token_at(index, self.kind) for index in tokens]
-        if self.kind == "echo":
-            users = [m["content"] for m in messages if m.get("role") == "user"]
-            self.answer = [word + " " for word in _PROMPT_SCRIPT.sub("", users[-1] if users else "").split()] or ["..."]
-        self.prompt_tokens = sum(len(str(m.get("content", "")).split()) + 4 for m in messages)
-        self.rate = float(values.get("rate", 0))
-        self.end = values.get("end", "")
-        self.end_at = int(values.get("at", len(self.answer) // 2))
-
-    def _tokens_in(self, prefix: str, total: int) -> int:
-        text, index = "", 0
-        while len(text) < len(prefix) and index < total:
-            text += token_at(index, self.kind)
-            index += 1
-        return index
-
-    def deltas(self) -> list[tuple[str, str]]:
-        """(field, text) of everything the answer sends."""
-        thinking = [("reasoning_content", f"r{i} ") for i in range(int(self.values.get("reasoning", 0)))]
-        thoughts = int(self.values.get("think", 0))
-        if thoughts:
-            # The tags are cut across chunk borders on purpose.
-            parts = ["<th", "ink>", *(f"t{i} " for i in range(thoughts)), "</thi", "nk>"]
-            thinking += [("content", part) for part in parts]
-        return thinking + [("content", token) for token in self.answer]
-
-    @property
-    def usage(self) -> dict[str, int]:
-        completion = len(self.answer) + int(self.values.get("reasoning", 0)) + int(self.values.get("think", 0))
-        total = self.prompt_tokens + completion
-        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": completion, "total_tokens": total}
 
 
 class Upstream:
@@ -246,7 +170,7 @@ class Upstream:
 
     def _values(self, request: web.Request, body: dict) -> dict[str, str]:
         users = [m.get("content") for m in body.get("messages", ()) if m.get("role") == "user"]
-        in_prompt = _PROMPT_SCRIPT.findall(str(users[-1])) if users else []
+        in_prompt = PROMPT_SCRIPT.findall(str(users[-1])) if users else []
         texts = [self.script, body.get("model", ""), request.headers.get("X-Script", ""), *in_prompt]
         return {key: value for text in texts for key, value in parse_script(text).items()}
 
@@ -389,46 +313,6 @@ def encoded(name: str, text: str) -> bytes:
 
 def sse(data: str) -> bytes:
     return f"data: {data}\n\n".encode()
-
-
-def error_response(status: int, message: str, code: str | None, **more: object) -> web.Response:
-    headers = {"Retry-After": str(more.pop("retry_after"))} if more.get("retry_after") else {}
-    body = {"message": message, "type": "invalid_request_error", "param": more.get("param"), "code": code}
-    return web.json_response({"error": body}, status=status, headers=headers)
-
-
-def refused_parameter(name: str) -> web.Response:
-    if name in {"max_tokens", "max_completion_tokens"}:
-        other = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}[name]
-        message = f"Unsupported parameter: '{name}' is not supported with this model. Use '{other}' instead."
-        return error_response(400, message, "unsupported_parameter", param=name)
-    message = f"Unsupported value: '{name}' does not support this value with this model."
-    return error_response(400, message, "unsupported_value", param=name)
-
-
-def failure(kind: str, retry_after: str) -> web.Response:
-    """The answers OpenAI (or a proxy before it) gives, kind by kind."""
-    if kind == "html":
-        return web.Response(text="<!doctype html><html><body>Sign in</body></html>", content_type="text/html")
-    if kind == "garbage":
-        return web.Response(body=b"\x00\x01\xff not json at all", content_type="text/event-stream")
-    if kind == "json":
-        return web.json_response({"hello": "world"})
-    if kind == "context":
-        message = "This model's maximum context length is 2048 tokens. However, your messages resulted in 3000 tokens."
-        return error_response(400, message, "context_length_exceeded", param="messages")
-    if kind == "not_ready":
-        return error_response(503, "The model is not ready.", "model_not_ready")
-    if kind == "bad":
-        return error_response(400, "Invalid value for 'messages'.", "invalid_value", param="messages")
-    messages = {
-        "401": ("Incorrect API key provided.", "invalid_api_key"),
-        "403": ("Country, region, or territory not supported.", "unsupported_country"),
-        "404": ("The model does not exist.", "model_not_found"),
-        "429": ("Rate limit reached.", "rate_limit_exceeded"),
-    }
-    message, code = messages.get(kind, ("The server had an error.", None))
-    return error_response(int(kind), message, code, retry_after=retry_after)
 
 
 async def serve(upstream: Upstream) -> None:
