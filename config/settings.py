@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -140,6 +141,8 @@ TEMPLATES = [
 
 _database = env.database("DATABASE_URL", f"sqlite:///{DATA_DIR}/dialoop.sqlite3")
 if _database["ENGINE"].endswith("sqlite3"):
+    # django-unfold loads psycopg where it can, for fields SQLite has not: 9 MB of the web process for nothing.
+    sys.modules.setdefault("psycopg", None)  # type: ignore[arg-type]
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 30,
@@ -176,6 +179,7 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
     "chat.tasks.purge_bin": {"queue": "default"},
     "config.tasks.clear_expired_sessions": {"queue": "default"},
+    "models_hub.tasks.check_connections": {"queue": "default"},
 }
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -183,6 +187,7 @@ CELERY_BEAT_SCHEDULER = "config.beat:HeartbeatScheduler"
 CELERY_BEAT_SCHEDULE = {
     "purge-bin": {"task": "chat.tasks.purge_bin", "schedule": timedelta(hours=1)},
     "clear-expired-sessions": {"task": "config.tasks.clear_expired_sessions", "schedule": timedelta(days=1)},
+    "check-connections": {"task": "models_hub.tasks.check_connections", "schedule": timedelta(minutes=1)},
 }
 CELERY_TIMEZONE = "UTC"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from models_hub import services
 from models_hub.base import ProviderAuthenticationError, ProviderUnavailableError
 from models_hub.models import PRODUCTION, Alias, AliasEvent, Connection, RegisteredModel
 from models_hub.services import AliasMoveError
+from models_hub.tasks import check_connections
 from tests.models_hub.support import make_target
 
 pytestmark = pytest.mark.django_db
@@ -91,6 +94,16 @@ def test_testing_a_connection_stores_what_came_of_it(connection, upstream):
     assert Connection.objects.get().last_error_code == ""
 
 
+def test_every_enabled_connection_is_checked_in_the_background(connection, upstream):
+    services.update_connection(connection, base_url=upstream.base_url)
+    services.create_connection("Down", kind="openai_chat", base_url="http://127.0.0.1:9/v1")
+    off = services.create_connection("Off", kind="openai_chat", base_url="http://127.0.0.1:9/v1")
+    services.update_connection(off, is_enabled=False)
+    check_connections()
+    found = dict(Connection.objects.exclude(last_checked_at=None).values_list("name", "last_error_code"))
+    assert found == {"Mine": "", "Down": "provider_unavailable"}
+
+
 def test_a_connection_to_nobody_is_down(connection):
     services.update_connection(connection, base_url="http://127.0.0.1:9/v1")
     assert isinstance(services.test_connection(connection), ProviderUnavailableError)
@@ -110,8 +123,6 @@ def test_a_lesson_about_a_deleted_connection_is_dropped():
 
 
 def test_the_cache_folder_is_made(settings, tmp_path):
-    from dataclasses import replace
-
     settings.DIALOOP = replace(settings.DIALOOP, model_cache_dir=tmp_path / "a" / "b")
     assert services.create_model_cache_dir().is_dir()
     assert services.create_model_cache_dir() == tmp_path / "a" / "b"
