@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
@@ -62,7 +64,7 @@ def resolve_target(slug: str, *, user: User | None) -> ModelTarget:
     Raises UnknownModelError when there is no such model or it is not for this person, ModelNotReadyError when it has
     nothing to answer with.
     """
-    version = _find_version(slug, user=user)
+    version = _find_production(slug, user=user) or _find_version(slug, user=user)
     model = version.model
     if version.retired_at is not None:
         raise ModelNotReadyError(f"{version} was retired.")
@@ -106,6 +108,64 @@ def list_versions(slug: str, *, user: User | None) -> list[VersionRow]:
         )
         for version in versions
     ]
+
+
+# What every message asks, as one statement: composing the same by querysets costs 2 ms of the web process's time.
+_PRODUCTION_SQL = """
+SELECT version.id, version.number, version.provider_model, version.is_ready, version.not_ready_reason,
+    version.context_window, version.retired_at, model.id, model.slug, model.name, model.task, model.context_window,
+    model.default_options, connection.id, connection.kind, connection.base_url, connection.encrypted_api_key,
+    connection.from_environment, connection.learned_parameters, fallback.slug
+FROM models_hub_registeredmodel model
+JOIN models_hub_connection connection ON connection.id = model.connection_id AND connection.is_enabled
+JOIN models_hub_alias alias ON alias.model_id = model.id AND alias.name = %s
+JOIN models_hub_modelversion version ON version.id = alias.version_id
+LEFT JOIN models_hub_registeredmodel fallback ON fallback.id = model.fallback_id
+WHERE model.slug = %s AND model.is_enabled AND (%s
+    OR NOT EXISTS (SELECT 1 FROM models_hub_registeredmodel_groups open_to WHERE open_to.registeredmodel_id = model.id)
+    OR EXISTS (
+        SELECT 1 FROM models_hub_registeredmodel_groups open_to
+        JOIN accounts_user_groups mine ON mine.group_id = open_to.group_id AND mine.user_id = %s
+        WHERE open_to.registeredmodel_id = model.id))
+"""
+
+
+def _find_production(slug: str, *, user: User | None) -> ModelVersion | None:
+    """The version that a bare slug stands for, with what `_make_target` reads of it; None: look closer."""
+    may_use_all = user is None or user.is_superuser
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(_PRODUCTION_SQL, [PRODUCTION, slug, may_use_all, user.pk if user else None])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    connection = Connection(
+        id=row[13],
+        kind=row[14],
+        base_url=row[15],
+        encrypted_api_key=row[16],
+        from_environment=row[17],
+        learned_parameters=json.loads(row[18]),
+    )
+    model = RegisteredModel(
+        id=row[7],
+        slug=row[8],
+        name=row[9],
+        task=row[10],
+        context_window=row[11],
+        default_options=json.loads(row[12]),
+        connection=connection,
+        fallback=RegisteredModel(slug=row[19]) if row[19] else None,
+    )
+    return ModelVersion(
+        id=row[0],
+        model=model,
+        number=row[1],
+        provider_model=row[2],
+        is_ready=row[3],
+        not_ready_reason=row[4],
+        context_window=row[5],
+        retired_at=row[6],
+    )
 
 
 def _find_version(address: str, *, user: User | None) -> ModelVersion:

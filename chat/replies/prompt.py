@@ -10,7 +10,7 @@ from chat.models import Conversation, Message
 from config.app_settings import get_settings
 from models_hub.base import ReplyOptions, Role
 
-# One query, however long the branch is: up from the question, parent by parent.
+# One query, however long the branch is: up from the message before the question, parent by parent.
 _BRANCH = """
 WITH RECURSIVE branch (id, parent_id, steps) AS (
     SELECT id, parent_id, 0 FROM chat_message WHERE id = %s
@@ -27,12 +27,14 @@ ORDER BY branch.steps DESC
 def take_context(question: Message, count: int) -> tuple[list[Message], int]:
     """The question and at most `count` messages before it, oldest first, and how many earlier ones stay behind.
 
-    Replies without a word are passed over: they would only teach the model to say nothing.
+    The question need not be stored yet. Replies without a word are passed over: they would only teach the model to say nothing.
     """
-    key = Message._meta.pk.get_db_prep_value(question.id, connection)
-    branch = list(Message.objects.raw(_BRANCH, [key, count]))
+    if question.parent_id is None or not count:
+        return [question], question.depth
+    key = Message._meta.pk.get_db_prep_value(question.parent_id, connection)
+    branch = list(Message.objects.raw(_BRANCH, [key, count - 1]))
     said = [message for message in branch if message.role != Role.ASSISTANT or message.content.strip()]
-    return said, question.depth + 1 - len(branch)
+    return [*said, question], question.depth - len(branch)
 
 
 def system_prompt_of(conversation: Conversation, options: dict[str, Any]) -> str:

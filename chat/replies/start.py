@@ -36,6 +36,7 @@ from chat.text import check_text
 from config.app_settings import get_settings
 from models_hub import breaker
 from models_hub.base import FinishReason, ModelHubError, PromptMessage, ReplyOptions, Role
+from models_hub.models import ModelVersion
 from models_hub.selectors import resolve_target
 from models_hub.targets import ModelTarget
 
@@ -132,7 +133,7 @@ def create_reply(asker: Asker, frame: ReplyCreate) -> Started:
     limits.count_message(user.id)
     with transaction.atomic():
         conversation.model = slug
-        return _add_reply(conversation, parent, targets, frame.options, message=None)
+        return _add_reply(conversation, parent, targets, frame.options)
 
 
 def continue_reply(asker: Asker, frame: ReplyContinue) -> Started:
@@ -193,25 +194,25 @@ def _create_message(user: User, frame: MessageCreate) -> Started:
     if parent and parent.status in RUNNING:
         raise BusyError("The reply above is still being written. Stop it, or wait for its end.")
     targets = _resolve(frame.model or conversation.model, user)
-    conversation.model = targets[0].slug if frame.model is None else frame.model
-    if is_new:
-        conversation.save()
-    message = Message.objects.create(
+    if frame.model is not None:
+        conversation.model = frame.model
+    message = Message(
         conversation=conversation,
         parent=parent,
         depth=parent.depth + 1 if parent else 0,
         role=Role.USER,
         content=frame.content,
     )
-    started = _add_reply(conversation, message, targets, frame.options, message=message, is_new=is_new)
+    started = _add_reply(conversation, message, targets, frame.options, is_new_message=True, is_new=is_new)
     if frame.request_id:
-        RequestReceipt.objects.filter(
-            owner=user, request_id=frame.request_id, created_at__lt=timezone.now() - REMEMBER_REQUESTS
-        ).delete()
-        RequestReceipt.objects.create(
-            owner=user, request_id=frame.request_id, message=message, reply_id=started.reply["id"]
-        )
+        _keep_receipt(user, frame.request_id, message, started)
     return started
+
+
+def _keep_receipt(user: User, request_id: str, message: Message, started: Started) -> None:
+    outdated = timezone.now() - REMEMBER_REQUESTS
+    RequestReceipt.objects.filter(owner=user, request_id=request_id, created_at__lt=outdated).delete()
+    RequestReceipt.objects.create(owner=user, request_id=request_id, message=message, reply_id=started.reply["id"])
 
 
 def _open_conversation(user: User, frame: MessageCreate) -> tuple[Conversation, bool]:
@@ -276,32 +277,35 @@ def _add_reply(
     targets: Sequence[ModelTarget],
     options: dict[str, Any],
     *,
-    message: Message | None,
+    is_new_message: bool = False,
     is_new: bool = False,
 ) -> Started:
+    """Write the pending reply, and with it the message and the conversation where they are new."""
     now = timezone.now()
-    reply = Message.objects.create(
+    reply = Message(
         conversation=conversation,
         parent=parent,
         depth=parent.depth + 1,
         role=Role.ASSISTANT,
         status=Message.Status.PENDING,
         model=targets[0].slug,
-        version_id=targets[0].version_id,
+        version=ModelVersion(id=targets[0].version_id, number=targets[0].version_number),
         options=options,
         owner_token=uuid.uuid4(),
         claimed_at=now,
     )
-    job = _job(reply, conversation, parent, targets)
-    if job.left_out:
-        reply.messages_left_out = job.left_out
-        reply.save(update_fields=["messages_left_out"])
     conversation.current_leaf, conversation.updated_at = reply, now
-    conversation.save(update_fields=["current_leaf", "updated_at", "model"])
+    if is_new:  # its leaf follows within the transaction: the constraint is checked at its end
+        conversation.save(force_insert=True)
+    job = _job(reply, conversation, parent, targets)
+    reply.messages_left_out = job.left_out
+    Message.objects.bulk_create([parent, reply] if is_new_message else [reply])
+    if not is_new:
+        conversation.save(update_fields=["current_leaf", "updated_at", "model"])
     return Started(
         conversation=conversation_to_dict(conversation),
         is_new_conversation=is_new,
-        message=message_to_dict(message) if message else None,
+        message=message_to_dict(parent) if is_new_message else None,
         reply=message_to_dict(reply),
         job=job,
     )
