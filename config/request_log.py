@@ -12,6 +12,7 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
+from django.utils.functional import LazyObject, empty
 
 # Asked every few seconds by whoever watches this instance, or by a browser for every page.
 QUIET_PATHS = ("/healthz", "/readyz", "/metrics", "/static/")
@@ -65,5 +66,6 @@ def describe_target(request: HttpRequest) -> dict[str, Any]:
 
 def known_user_id(request: HttpRequest) -> int | None:
     """The signed-in person's id if the request has asked for it already: a log line is no reason for a query."""
-    user = getattr(request, "_cached_user", None) or getattr(request, "_acached_user", None)
-    return getattr(user, "pk", None)
+    user = getattr(request, "user", None)
+    is_unknown = isinstance(user, LazyObject) and user._wrapped is empty
+    return None if is_unknown else getattr(user, "pk", None)

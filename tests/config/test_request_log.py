@@ -88,6 +88,14 @@ def test_signed_in_person_is_named_by_id_only(client, alice, caplog, only_the_lo
     assert alice.username not in str(record.msg)
 
 
+def test_log_line_asks_the_database_nothing(client, alice, only_the_log, caplog, django_assert_num_queries):
+    client.force_login(alice)
+    with caplog.at_level(logging.INFO, logger="dialoop.request"), django_assert_num_queries(0):
+        client.get("/reset/key/")
+    (record,) = (record for record in caplog.records if record.name == "dialoop.request")
+    assert record.msg["user_id"] is None
+
+
 def test_health_checks_are_quiet(client, caplog, only_the_log):
     with caplog.at_level(logging.INFO, logger="dialoop.request"):
         client.get("/healthz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -18,9 +19,16 @@ class Command(BaseCommand):
         from chat import replies
         from config.asgi import application
         from config.web_server import WebServer
+        from models_hub import clients
 
-        async def start_replies() -> None:
+        async def start() -> None:
             replies.get_hub().start()
+            # The first question would wait for it, and every stream with it.
+            await asyncio.to_thread(clients.preload)
+
+        async def stop() -> None:
+            await replies.shutdown()
+            await clients.close_clients()
 
         # Loads every page's code now rather than within the first request.
         _ = get_resolver().url_patterns
@@ -29,8 +37,8 @@ class Command(BaseCommand):
             application,
             host=settings.host.strip("[]"),
             port=settings.port,
-            on_start=start_replies,
-            on_stop=replies.shutdown,
+            on_start=start,
+            on_stop=stop,
         )
         try:
             server.run()
