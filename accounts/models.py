@@ -24,7 +24,7 @@ class User(AbstractUser):
     email = models.EmailField("e-mail", max_length=254)
     approved_at = models.DateTimeField(null=True, blank=True, editable=False)
     theme = models.CharField(max_length=8, choices=Theme, default=Theme.SYSTEM)
-    default_model = models.SlugField(max_length=200, blank=True, help_text="Empty: the installation's default model.")
+    default_model = models.CharField(max_length=200, blank=True, help_text="Empty: the installation's default model.")
     training_consent_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = UserManager()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.hashers import make_password
 
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 PASSWORD = "correct horse battery staple"
@@ -45,10 +47,17 @@ def _clean_valkey():
     get_valkey_sync().flushdb()
 
 
+@lru_cache(maxsize=1)
+def _password_hash() -> str:
+    """Argon2 is slow on purpose; the people of all tests share one hash."""
+    return make_password(PASSWORD)
+
+
 def make_user(username: str, **fields):
     from accounts.models import User
 
-    return User.objects.create_user(username, f"{username}@example.org", PASSWORD, **fields)
+    email = f"{username}@example.org"
+    return User.objects.create(username=username, email=email, password=_password_hash(), **fields)
 
 
 @pytest.fixture

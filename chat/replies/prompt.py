@@ -27,7 +27,8 @@ ORDER BY branch.steps DESC
 def take_context(question: Message, count: int) -> tuple[list[Message], int]:
     """The question and at most `count` messages before it, oldest first, and how many earlier ones stay behind.
 
-    The question need not be stored yet. Replies without a word are passed over: they would only teach the model to say nothing.
+    The question need not be stored yet. Replies without a word are passed over: they would only
+    teach the model to say nothing.
     """
     if question.parent_id is None or not count:
         return [question], question.depth
