@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from chat.cursors import decode_cursor, encode_cursor
 from chat.models import Conversation, Message
@@ -51,7 +51,7 @@ class SearchPage:
 
 
 def search_conversations(*, user: User, query: str, cursor: str | None = None, limit: int = PAGE_SIZE) -> SearchPage:
-    """Newest first. Two queries. No query is an error; raises InvalidError only for a made-up cursor."""
+    """Newest first. Three queries. No query is an error; raises InvalidError only for a made-up cursor."""
     parsed = parse_query(query)
     limit = max(1, min(limit, MAX_PAGE_SIZE))
     older_than = decode_cursor(cursor, datetime, UUID) if cursor else None
@@ -64,7 +64,7 @@ def search_conversations(*, user: User, query: str, cursor: str | None = None, l
     rows = list(found.order_by("-updated_at", "-id")[: limit + 1])
     shown = rows[:limit]
     next_cursor = encode_cursor(shown[-1].updated_at, shown[-1].id) if len(rows) > limit else None
-    return SearchPage(_make_results(shown, parsed), next_cursor)
+    return SearchPage(_make_results(shown, parsed, user), next_cursor)
 
 
 def _find(query: SearchQuery, user: User) -> QuerySet[Conversation]:
@@ -76,10 +76,8 @@ def _find(query: SearchQuery, user: User) -> QuerySet[Conversation]:
     span = _span(query, "created_at", "updated_at")
     if not query.terms:
         return found.filter(span)
-    in_text = _find_messages(query, user).filter(conversation=OuterRef("pk")).order_by("-created_at", "-id")
     in_title = _all(Q(title__icontains=term) for term in query.terms)
-    found = found.annotate(hit_id=Subquery(in_text.values("id")[:1]))
-    return found.filter(Q(hit_id__isnull=False) | (in_title & span))
+    return found.filter(Q(id__in=_find_messages(query, user).values("conversation")) | (in_title & span))
 
 
 def _find_messages(query: SearchQuery, user: User) -> QuerySet[Message]:
@@ -100,16 +98,22 @@ def _all(conditions: Iterable[Q]) -> Q:
     return reduce(and_, conditions, Q())
 
 
-def _make_results(conversations: list[Conversation], query: SearchQuery) -> list[SearchResult]:
-    hit_ids = [hit for conversation in conversations if (hit := getattr(conversation, "hit_id", None))]
-    messages = Message.objects.in_bulk(hit_ids)
+def _make_results(conversations: list[Conversation], query: SearchQuery, user: User) -> list[SearchResult]:
+    hits = _find_newest_hits(conversations, query, user) if query.terms else {}
     results = []
     for conversation in conversations:
-        message = messages.get(getattr(conversation, "hit_id", None))
+        message = hits.get(conversation.id)
         title = mark(conversation.title, (*query.terms, *query.titles))
         snippet = mark(_cut(message.content, query.terms), query.terms) if message else []
         results.append(SearchResult(conversation, message, title, snippet))
     return results
+
+
+def _find_newest_hits(conversations: list[Conversation], query: SearchQuery, user: User) -> dict[UUID, Message]:
+    """Of each conversation the newest message that fits; only of these are the texts loaded."""
+    hits = _find_messages(query, user).filter(conversation__in=conversations).order_by("created_at", "id")
+    newest = dict(hits.values_list("conversation_id", "id"))
+    return {message.conversation_id: message for message in Message.objects.in_bulk(list(newest.values())).values()}
 
 
 def mark(text: str, terms: Iterable[str]) -> list[SnippetPart]:
