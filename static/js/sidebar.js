@@ -155,6 +155,9 @@ export class Sidebar extends EventTarget {
     this.list.dataset.next = page.next_cursor ?? "";
     this.more.hidden = !page.next_cursor;
     for (const conversation of page.items) if (!this.item(conversation.id)) this.put(conversation);
+    // Observed anew, it tells also when the button has stayed in view.
+    this.watcher.unobserve(this.more);
+    this.watcher.observe(this.more);
   }
 
   #newItem() {
@@ -192,9 +195,15 @@ export class Sidebar extends EventTarget {
     this.opener.addEventListener("click", () => this.open());
     document.getElementById("sidebar-close").addEventListener("click", () => this.close());
     this.backdrop.addEventListener("click", () => this.close());
-    this.aside.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
+    document.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+      if (!this.aside.classList.contains("sidebar--open")) return;
+      event.preventDefault();
+      this.close();
+    });
     this.more.addEventListener("click", () => this.#loadMore());
-    new IntersectionObserver((seen) => seen[0].isIntersecting && this.#loadMore(), { root: this.list }).observe(this.more);
+    this.watcher = new IntersectionObserver((seen) => seen[0].isIntersecting && this.#loadMore(), { root: this.list });
+    this.watcher.observe(this.more);
     this.list.addEventListener("click", (event) => {
       const opener = event.target.closest('[data-act="menu"]');
       if (opener) this.openMenu(opener.closest("li").dataset.id, opener);

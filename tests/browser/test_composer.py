@@ -108,7 +108,6 @@ def test_a_refused_message_says_why_and_can_be_taken_back(page: Page):
 
 
 def refuse_everything(socket) -> None:
-    import json
 
     def answer(text: str) -> None:
         request_id = json.loads(text).get("request_id")
