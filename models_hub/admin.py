@@ -32,10 +32,9 @@ class ReadOnly:
 
 
 class ConnectionForm(forms.ModelForm):
-    # Django's own URL field refuses names without a dot, which is what a server in the same network has.
-    base_url = forms.CharField(
+    # Not the model's own field: Django's refuses names without a dot, which is what a server in the same network has.
+    address = forms.CharField(
         required=False,
-        label="Address",
         widget=UnfoldAdminTextInputWidget,
         help_text="Such as https://api.example.com/v1. Empty: OpenAI's own.",
     )
@@ -50,13 +49,14 @@ class ConnectionForm(forms.ModelForm):
 
     class Meta:
         model = Connection
-        fields = ("name", "kind", "base_url", "is_enabled")
+        fields = ("name", "kind", "is_enabled")
 
-    def _get_validation_exclusions(self) -> set[str]:
-        return super()._get_validation_exclusions() | {"base_url"}
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial.setdefault("address", self.instance.base_url)
 
-    def clean_base_url(self) -> str:
-        url = self.cleaned_data["base_url"].strip().rstrip("/")
+    def clean_address(self) -> str:
+        url = self.cleaned_data["address"].strip().rstrip("/")
         parts = urlsplit(url)
         if url and (parts.scheme not in {"http", "https"} or not parts.hostname):
             raise ValidationError("An address starts with http:// or https:// and names a server.")
@@ -78,7 +78,7 @@ class ConnectionAdmin(OnlyAdmins, ModelAdmin):
     search_fields = ("name", "base_url")
     readonly_fields = ("state", "origin", "last_checked_at", "last_error_message")
     fieldsets = (
-        (None, {"fields": ("name", "kind", "base_url", "is_enabled", "origin")}),
+        (None, {"fields": ("name", "kind", "address", "is_enabled", "origin")}),
         ("Key", {"fields": ("api_key", "remove_api_key")}),
         ("Last check", {"fields": ("state", "last_checked_at", "last_error_message")}),
     )
@@ -93,14 +93,16 @@ class ConnectionAdmin(OnlyAdmins, ModelAdmin):
         return self.has_change_permission(request, obj)
 
     def get_fieldsets(self, request: HttpRequest, obj: Connection | None = None) -> Any:
+        if obj is None or not obj.from_environment:
+            return self.fieldsets
         # Its key is in the environment, so there is none to enter.
-        without_key = obj is not None and obj.from_environment
-        return [row for row in self.fieldsets if not (without_key and row[0] == "Key")]
+        return [(None, {"fields": ("name", "kind", "base_url", "is_enabled", "origin")}), self.fieldsets[-1]]
 
     def save_model(self, request: HttpRequest, connection: Connection, form: forms.ModelForm, change: bool) -> None:
         key = form.cleaned_data.get("api_key") or ""
         if key or form.cleaned_data.get("remove_api_key"):
             services.set_api_key(connection, key)
+        connection.base_url = form.cleaned_data["address"]
         connection.save()
 
     @display(description="state", label={"works": "success", "down": "danger", "off": "warning", "not checked": "info"})
@@ -223,7 +225,8 @@ class AliasForm(forms.ModelForm):
         fields = ("model", "name", "version")
 
     def clean(self) -> dict[str, Any]:
-        values = super().clean()
+        super().clean()
+        values = self.cleaned_data
         model = self.instance.model if self.instance.pk else values.get("model")
         if model and values.get("version") and values.get("reason"):
             name = self.instance.name if self.instance.pk else values.get("name", "")

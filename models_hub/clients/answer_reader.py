@@ -19,6 +19,8 @@ from models_hub.clients.errors import error_from_answer
 from models_hub.clients.thinking import ThinkSplitter
 from models_hub.targets import ModelTarget
 
+WrittenPart = TextDelta | ReasoningDelta
+
 FINISH_REASONS = {
     "length": FinishReason.LENGTH,
     "max_tokens": FinishReason.LENGTH,
@@ -46,12 +48,12 @@ class AnswerReader:
     def has_finished(self) -> bool:
         return self._finish_reason is not None
 
-    def read(self, events: Sequence[bytes]) -> list[ReplyPart]:
+    def read(self, events: Sequence[bytes]) -> list[WrittenPart]:
         """The parts in these events, neighbours of a kind joined.
 
         A fault ends the answer and is raised by `finish`: the words before it, perhaps in the same packet, come first.
         """
-        parts: list[ReplyPart] = []
+        parts: list[WrittenPart] = []
         for event in events:
             if event == b"[DONE]":
                 self.is_done = True
@@ -77,7 +79,7 @@ class AnswerReader:
             parts.append(TextDelta("".join(self._thoughts)))
         return [*parts, Finished(self._finish_reason, self._usage)]
 
-    def _read_event(self, event: bytes, parts: list[ReplyPart]) -> None:
+    def _read_event(self, event: bytes, parts: list[WrittenPart]) -> None:
         try:
             fields = json.loads(event)
             if not fields.get("error"):
@@ -87,7 +89,7 @@ class AnswerReader:
             raise ProviderBadResponseError(message, detail=type(error).__name__) from error
         raise error_from_answer(self._target, None, fields["error"])
 
-    def _read_fields(self, fields: dict, parts: list[ReplyPart]) -> None:
+    def _read_fields(self, fields: dict, parts: list[WrittenPart]) -> None:
         if isinstance(fields.get("usage"), dict):
             self._usage = _read_usage(fields["usage"])
         for choice in fields.get("choices") or ():
@@ -108,8 +110,8 @@ class AnswerReader:
             raise ProviderBadResponseError(f"The provider of {self._target.name} reported an error.")
         self._finish_reason = FINISH_REASONS.get(reason.lower(), FinishReason.STOP)
 
-    def _joined(self, parts: Sequence[ReplyPart]) -> list[ReplyPart]:
-        joined: list[ReplyPart] = []
+    def _joined(self, parts: Sequence[WrittenPart]) -> list[WrittenPart]:
+        joined: list[WrittenPart] = []
         for part in parts:
             if joined and type(joined[-1]) is type(part):
                 joined[-1] = type(part)(joined[-1].text + part.text)
@@ -117,7 +119,7 @@ class AnswerReader:
                 joined.append(part)
         return [part for part in map(self._cleaned, joined) if part.text]
 
-    def _cleaned(self, part: TextDelta | ReasoningDelta) -> TextDelta | ReasoningDelta:
+    def _cleaned(self, part: WrittenPart) -> WrittenPart:
         text = part.text if part.text.isascii() and not self._carry else self._mended(part.text)
         text = text.replace("\0", "") if "\0" in text else text
         if isinstance(part, ReasoningDelta):

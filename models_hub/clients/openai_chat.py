@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 import httpx2
@@ -44,7 +44,9 @@ class OpenAIChatModel:
         self._max_retries = max_retries
         self._remember = remember
 
-    async def stream(self, messages: Sequence[PromptMessage], *, options: ReplyOptions) -> AsyncIterator[ReplyPart]:
+    async def stream(
+        self, messages: Sequence[PromptMessage], *, options: ReplyOptions
+    ) -> AsyncGenerator[ReplyPart, None]:
         attempts = self._attempts()
         while True:
             is_shown = False
@@ -101,23 +103,25 @@ class OpenAIChatModel:
             async for _ in parts:
                 pass
 
-    async def _attempt(self, messages: Sequence[PromptMessage], options: ReplyOptions) -> AsyncIterator[ReplyPart]:
+    async def _attempt(
+        self, messages: Sequence[PromptMessage], options: ReplyOptions
+    ) -> AsyncGenerator[ReplyPart, None]:
         is_continuation = bool(messages and messages[-1].role == Role.ASSISTANT and messages[-1].content)
         reader, decoder = AnswerReader(self.target, is_continuation=is_continuation), SseDecoder()
         async with self._open(messages, options) as response:
             chunks = response.aiter_bytes()
             while not reader.is_done:
-                chunk = await self._next(chunks, reader, decoder)
+                chunk = await self._next(chunks, reader)
                 for part in reader.read(decoder.feed(chunk) if chunk else decoder.finish()):
                     yield part
                 if not chunk:
                     break
             if reader.has_finished:
                 await _drain(chunks)
-        for part in reader.finish():
-            yield part
+        for last in reader.finish():
+            yield last
 
-    async def _next(self, chunks: AsyncIterator[bytes], reader: AnswerReader, decoder: SseDecoder) -> bytes:
+    async def _next(self, chunks: AsyncIterator[bytes], reader: AnswerReader) -> bytes:
         """The next bytes, or none at the end. Once the answer has finished, no fault can take it back."""
         silence = min(SECONDS_FOR_USAGE, self._silence) if reader.has_finished else self._silence
         try:

@@ -20,7 +20,7 @@ class SseDecoder:
         self._rest = lines.pop()
         if len(self._rest) > MAX_EVENT_BYTES:
             raise ProviderBadResponseError("The provider sent an event that never ended.")
-        events = []
+        events: list[bytes] = []
         for line in lines:
             self._read(line, events)
         return events

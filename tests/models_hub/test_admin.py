@@ -58,7 +58,7 @@ def test_members_may_not_even_if_they_are_staff(client, model, alice, table):
 
 
 def test_a_connection_is_added_with_its_key_encrypted(admin):
-    fields = {"name": "New", "kind": "openai_chat", "base_url": "http://server:8000/v1/", "is_enabled": "on"}
+    fields = {"name": "New", "kind": "openai_chat", "address": "http://server:8000/v1/", "is_enabled": "on"}
     response = admin.post(url("connection", "add"), fields | {"api_key": "sk-new"})
     assert response.status_code == 302, shown_errors(response)
     connection = Connection.objects.get()
@@ -69,7 +69,7 @@ def test_a_connection_is_added_with_its_key_encrypted(admin):
 
 def test_saving_without_a_key_keeps_the_one_there_is(admin, model):
     connection = model.connection
-    fields = {"name": "Renamed", "kind": "openai_chat", "base_url": "", "is_enabled": "on", "api_key": ""}
+    fields = {"name": "Renamed", "kind": "openai_chat", "address": "", "is_enabled": "on", "api_key": ""}
     admin.post(url("connection", "change", connection.pk), fields)
     connection.refresh_from_db()
     assert (connection.name, services.get_api_key(connection)) == ("Renamed", "sk-secret")
@@ -79,10 +79,10 @@ def test_saving_without_a_key_keeps_the_one_there_is(admin, model):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("base_url", "file:///etc/passwd"), ("base_url", "http://"), ("api_key", "schlüssel")]
+    ("field", "value"), [("address", "file:///etc/passwd"), ("address", "http://"), ("api_key", "schlüssel")]
 )
 def test_a_wrong_address_or_key_is_refused(admin, db, field, value):
-    fields = {"name": "New", "kind": "openai_chat", "base_url": "", "is_enabled": "on", field: value}
+    fields = {"name": "New", "kind": "openai_chat", "address": "", "is_enabled": "on", field: value}
     assert admin.post(url("connection", "add"), fields).status_code == 200
     assert not Connection.objects.exists()
 
