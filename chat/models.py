@@ -99,6 +99,14 @@ class Message(models.Model):
     def is_running(self) -> bool:
         return self.status in RUNNING
 
+    @property
+    def can_continue(self) -> bool:
+        """Whether it is a reply that was cut short."""
+        if self.status == Message.Status.FAILED:
+            return bool(self.content)
+        was_cut = self.status in (Message.Status.INTERRUPTED, Message.Status.STOPPED)
+        return was_cut or self.finish_reason == FinishReason.LENGTH
+
 
 class RequestReceipt(models.Model):
     """What a `request_id` created: the same request sent again after a reconnect creates nothing."""

@@ -12,7 +12,6 @@ from django.db.models import Q, QuerySet
 from chat.cursors import decode_cursor, encode_cursor
 from chat.errors import NotFoundError
 from chat.models import Conversation, Message
-from models_hub.base import FinishReason, Role
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -122,24 +121,12 @@ def get_branch(
     shown = [messages[message_id] for message_id in window if message_id in messages]
     for message in shown:
         message.sibling_ids = tree.siblings_of(message.id)
-        message.can_continue = can_continue(message)
     return Branch(shown, window[0] if len(window) < len(path) else None)
 
 
 def get_newest_leaf(conversation: Conversation, message_id: UUID) -> UUID:
     """The end of the branch below a message, following the newest child each time. Raises NotFoundError."""
     return _load_tree(conversation).newest_leaf(message_id)
-
-
-def can_continue(message: Message) -> bool:
-    """Whether it is a reply that was cut short."""
-    if message.role != Role.ASSISTANT:
-        return False
-    if message.status in (Message.Status.INTERRUPTED, Message.Status.STOPPED):
-        return True
-    if message.status == Message.Status.FAILED:
-        return bool(message.content)
-    return message.finish_reason == FinishReason.LENGTH
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from chat.services import title_from
 from chat.text import check_text
 from config.app_settings import get_settings
 from models_hub import breaker
-from models_hub.base import FinishReason, ModelHubError, PromptMessage, ReplyOptions, Role
+from models_hub.base import ModelHubError, PromptMessage, ReplyOptions, Role
 from models_hub.models import ModelVersion
 from models_hub.selectors import resolve_target
 from models_hub.targets import ModelTarget
@@ -142,7 +142,7 @@ def continue_reply(asker: Asker, frame: ReplyContinue) -> Started:
     reply = get_reply(user, frame.message_id)
     if reply.status in RUNNING:
         raise BusyError("This reply is still being written.")
-    if not _can_continue(reply):
+    if not reply.can_continue:
         raise InvalidError("Only a reply that was cut short can be continued.")
     conversation, parent = reply.conversation, reply.parent
     if parent is None:
@@ -328,14 +328,6 @@ def _job(reply: Message, conversation: Conversation, parent: Message, targets: S
         reasoning=reply.reasoning,
         last_sequence_number=reply.last_sequence_number,
     )
-
-
-def _can_continue(reply: Message) -> bool:
-    if reply.status in (Message.Status.INTERRUPTED, Message.Status.STOPPED):
-        return True
-    if reply.status == Message.Status.FAILED:
-        return bool(reply.content)
-    return reply.finish_reason == FinishReason.LENGTH
 
 
 def _find_receipt(user: User, request_id: str | None) -> Started | None:
