@@ -108,6 +108,7 @@ class BatchLoop:
         self._streams: dict[str, TokenStream] = {}
         self._manager: ContinuousBatchingManager | None = None
         self._is_up = asyncio.Event()
+        self._is_doubted = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._is_stopping = False
         self._rebuilds_in_a_row = 0
@@ -123,27 +124,32 @@ class BatchLoop:
 
     async def submit(self, ids: list[int], *, max_new_tokens: int, sampling: Sampling) -> TokenStream:
         """Queue a validated request. While the loop is being rebuilt this waits for it, but not for ever."""
+        while True:
+            manager = await self._wait_until_up()
+            stream = TokenStream(f"{self._name}-{next(self._numbers)}")
+            self._streams[stream.request_id] = stream
+            accepted = _is_alive(manager) and manager.add_request(
+                ids,
+                request_id=stream.request_id,
+                max_new_tokens=max_new_tokens,
+                streaming=True,
+                eos_token_id=sorted(self._stop_ids),
+                sampling=sampling,
+            )
+            if accepted:
+                return stream
+            # The loop has just died, but this request was never in it.
+            self._streams.pop(stream.request_id, None)
+            self._doubt()
+
+    async def _wait_until_up(self) -> ContinuousBatchingManager:
         try:
             await asyncio.wait_for(self._is_up.wait(), PATIENCE_SECONDS)
         except TimeoutError as error:
             raise EngineBusyError("The batching loop of this model is down; try again soon.") from error
-        if self._is_stopping:
+        if self._is_stopping or self._manager is None:
             raise _stopping()
-        stream = TokenStream(f"{self._name}-{next(self._numbers)}")
-        self._streams[stream.request_id] = stream
-        accepted = self._manager is not None and self._manager.add_request(
-            ids,
-            request_id=stream.request_id,
-            max_new_tokens=max_new_tokens,
-            streaming=True,
-            eos_token_id=sorted(self._stop_ids),
-            sampling=sampling,
-        )
-        if not accepted:
-            # The loop has just died; the watcher will see it, but this request was never in it.
-            self._streams.pop(stream.request_id, None)
-            raise _died()
-        return stream
+        return self._manager
 
     def release(self, stream: TokenStream) -> None:
         """Forget a request. One that still runs is cancelled, which frees its place at the loop's next step."""
@@ -169,17 +175,27 @@ class BatchLoop:
             if output.error is not None:
                 stream.fail(_died())
                 self._streams.pop(output.request_id)
+                self._doubt()
                 continue
             stream.push(output.generated_tokens, is_finished=output.is_finished())
             if output.is_finished():
                 self._rebuilds_in_a_row = 0
                 self._streams.pop(output.request_id)
 
+    def _doubt(self) -> None:
+        """Have the watcher look now, and nobody submit before it has."""
+        self._is_up.clear()
+        self._is_doubted.set()
+
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_doubted.wait(), WATCH_SECONDS)
+            self._is_doubted.clear()
             if self._manager is None or not _is_alive(self._manager):
                 await self._rebuild()
+            else:
+                self._is_up.set()
 
     async def _rebuild(self) -> None:
         self._is_up.clear()
@@ -229,7 +245,7 @@ class BatchLoop:
 
 
 def _is_alive(manager: ContinuousBatchingManager) -> bool:
-    return manager.is_running() and manager.background_thread_status.fatal_error is None
+    return manager.is_running() and manager.background_thread_status.can_accept_new_requests() is None
 
 
 def _died() -> LoopDiedError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -75,9 +76,16 @@ def _refuse_incomplete(folder: Path, info: dict[str, Any]) -> None:
 
 
 def estimate_bytes(folder: Path, dtype: torch.dtype) -> int:
-    """What the weights will take: most folders hold two bytes a number."""
-    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return stored * max(1, dtype.itemsize // 2)
+    """What the weights will take, from the headers of their files. Raises `ModelNotReadyError`."""
+    try:
+        return sum(_count_numbers(file) for file in folder.glob("*.safetensors")) * dtype.itemsize
+    except (OSError, SafetensorError) as error:
+        raise ModelNotReadyError(f"{folder.name} could not be loaded: {error}") from error
+
+
+def _count_numbers(file: Path) -> int:
+    with safe_open(file, framework="pt") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118 - no dict
 
 
 def stop_token_ids(loaded: LoadedFolder) -> frozenset[int]:

@@ -1,7 +1,8 @@
-"""Tiny models built on the spot. Their bytes are their tokens, and a scripted one writes exactly the text it is told."""
+"""Tiny models built on the spot. Bytes are their tokens, and a scripted one writes exactly the text it is told."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def save_scripted_llama(folder: Path, text: bytes, *, endless: bool = False, **c
     assert len(set(text)) == len(text) and b"\n" not in text
     model = LlamaForCausalLM(llama_config(**changes))
     chain = [token_of(byte) for byte in b"\n" + text]
-    following = {before: after for before, after in zip(chain, chain[1:], strict=False)}
+    following = dict(itertools.pairwise(chain))
     following[chain[-1]] = chain[1] if endless else 1
     with torch.no_grad():
         for name, weight in model.named_parameters():

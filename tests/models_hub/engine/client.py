@@ -89,7 +89,7 @@ class EngineClient:
     async def until(self, holds: Callable[[dict[str, Any]], bool], name: str = "") -> dict[str, Any]:
         """Wait until /health says so of a model."""
         async with asyncio.timeout(PATIENCE):
-            while not holds(facts := await self.facts(name)):
+            while not holds(facts := await self.facts(name)):  # noqa: ASYNC110 - /health is all there is to ask
                 await asyncio.sleep(0.02)
         return facts
 
