@@ -189,9 +189,7 @@ def make_people(count: int) -> list[str]:
     django.setup()
     from accounts.models import ApiKey, User
 
-    people = User.objects.bulk_create(
-        [User(username=f"bench{n}", email=f"bench{n}@example.org") for n in range(count)]
-    )
+    people = User.objects.bulk_create([User(username=f"bench{n}", email=f"bench{n}@example.org") for n in range(count)])
     return [ApiKey.create_for(person)[1] for person in people]
 
 

@@ -1,4 +1,4 @@
-"""Clients of Valkey (or Redis): one pool a process for synchronous code, one pool an event loop for asynchronous code."""
+"""Clients of Valkey (or Redis): synchronous ones share a pool per process, asynchronous ones a pool per loop."""
 
 from __future__ import annotations
 

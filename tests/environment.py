@@ -1,4 +1,4 @@
-"""A pytest plugin loaded before Django's settings: each test process gets a data folder, Valkey and database of its own."""
+"""A pytest plugin loaded before Django's settings: each test process has a data folder, Valkey and database."""
 
 from __future__ import annotations
 
