@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,8 @@ from chat.errors import (
 )
 from chat.events import CLIENT_FRAMES, RefusedFrameError, parse_client_frame
 
-ID, OTHER = uuid4(), uuid4()
+# The same in every test process: pytest-xdist compares the names of the tests.
+ID, OTHER = UUID(int=1), UUID(int=2)
 MESSAGE = {"id": str(ID), "conversation_id": str(OTHER), "status": "complete", "content": "é"}
 CONVERSATION = {"id": str(OTHER), "title": "T"}
 DELTA = {"message_id": "m", "conversation_id": "c", "sequence_number": 1}
@@ -185,7 +186,7 @@ def test_client_frame_parses_whole_and_with_its_defaults(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind, (names, _) in CLIENT_SCHEMA.items() for name in names]
+    ("kind", "name"), [(kind, name) for kind, (names, _) in CLIENT_SCHEMA.items() for name in sorted(names)]
 )
 def test_missing_field_is_refused(kind, name):
     values = {key: value for key, value in values_of(kind).items() if key != name}
@@ -202,7 +203,7 @@ def test_unknown_field_is_refused(kind):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(kind, name) for kind, (required, optional) in CLIENT_SCHEMA.items() for name in required | optional],
+    [(kind, name) for kind, (required, optional) in CLIENT_SCHEMA.items() for name in sorted(required | optional)],
 )
 @pytest.mark.parametrize("value", [True, 7, 1.5, [], [[]], "\0", "\ud800"], ids=repr)
 def test_value_of_a_wrong_kind_is_refused(kind, name, value):
