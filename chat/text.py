@@ -8,6 +8,13 @@ from chat.errors import InvalidError, TooLongError
 from config.api_schema import is_storable
 
 
+def storable(text: str) -> str:
+    """What a machine wrote, without what no database and no socket takes: NUL, half of a surrogate pair."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
 def check_text(value: Any, *, limit: int, field: str, required: bool = True) -> str:
     """The text itself. `limit` counts code points.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
 import structlog
-from django.db import DatabaseError
+from django.db import DataError, IntegrityError
+from django.db import Error as DatabaseFault
 from redis.exceptions import RedisError
 
 from chat.events import ReplyEnded, encode
@@ -30,6 +31,7 @@ logger = structlog.get_logger(__name__)
 MATERIALISE_EVERY = 1.0
 # How long a stopping process waits for its last words to be kept.
 LAST_WORDS = 5.0
+RESTART_AFTER = 1.0
 
 
 class ReplyHub:
@@ -49,13 +51,13 @@ class ReplyHub:
         """Start the pump, the reaper and what listens to other processes. Safe to call again."""
         if not self._services:
             loops = (
-                self._pump.run(),
-                self._materialise_forever(),
-                self._reaper.run(),
-                self._remote.run(),
-                self._cancel_line.run(),
+                self._pump.run,
+                self._materialise_forever,
+                self._reaper.run,
+                self._remote.run,
+                self._cancel_line.run,
             )
-            self._services = [asyncio.create_task(loop) for loop in loops]
+            self._services = [asyncio.create_task(_keep_running(loop)) for loop in loops]
 
     def run(self, job: ReplyJob) -> None:
         """Produce this reply in a task of this process; no socket owns it."""
@@ -69,7 +71,7 @@ class ReplyHub:
             last_sequence_number=job.last_sequence_number,
         )
         self._pump.add(reply)
-        reply.task = self.spawn(self._run(reply, job))
+        reply.runner = self.spawn(self._run(reply, job))
 
     async def add_watch(self, watch: Watch, *, end: str | None = None) -> None:
         """Show what it has not seen and go on live, wherever the reply runs.
@@ -103,8 +105,7 @@ class ReplyHub:
     async def stop(self) -> None:
         """The process ends: its replies are interrupted with every word they have, and say so."""
         for reply in self._pump.replies.values():
-            if reply.task:
-                reply.task.cancel()
+            reply.stop()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=LAST_WORDS)
         for service in self._services:
@@ -124,19 +125,29 @@ class ReplyHub:
         reply = self._pump.replies.get(message_id)
         if reply is None:
             return False
-        if not reply.is_ending:
-            reply.cancel_requested = True
-            if reply.task:
-                reply.task.cancel()
+        self._stop(reply)
         return True
 
+    def _stop(self, reply: RunningReply) -> None:
+        if not reply.is_ending:
+            reply.cancel_requested = True
+            reply.stop()
+
     async def _run(self, reply: RunningReply, job: ReplyJob) -> None:
+        try:
+            await self._produce(reply, job)
+        except Exception:  # whatever it was: without its heartbeat the reaper ends it, with the words in the log
+            logger.exception("reply_not_ended", message_id=str(reply.message_id))
+            await self._pump.logged(reply)
+            self._abandon(reply)
+
+    async def _produce(self, reply: RunningReply, job: ReplyJob) -> None:
         if job.last_sequence_number:
             reply.resume(log_is_gone=not await self._log_exists(reply))
         producer = Producer(reply, job, on_text=self._pump.wake)
         # Only this inner task is ever cancelled: what follows keeps the words.
         reply.task = asyncio.create_task(producer.produce())
-        if reply.cancel_requested:
+        if reply.is_told_to_stop:
             reply.task.cancel()
         (outcome,) = await asyncio.gather(reply.task, return_exceptions=True)
         reply.is_ending = True
@@ -163,12 +174,17 @@ class ReplyHub:
         self._pump.discard(reply)
 
     async def _keep_end(self, reply: RunningReply, end: store.ReplyEnd) -> dict[str, Any] | None:
-        """Write the end, for as long as it takes: while the database is away the words stay here."""
+        """Write the end, for as long as it takes: while the database is away the words stay here.
+
+        Raises DataError or IntegrityError for an end that no database will ever keep.
+        """
         delay = 0.2
         while True:
             try:
                 return await writer.run(store.end_reply, reply.message_id, reply.owner_token, end)
-            except DatabaseError as error:
+            except (DataError, IntegrityError):
+                raise
+            except DatabaseFault as error:
                 logger.warning("reply_end_not_kept_yet", error=type(error).__name__)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
@@ -179,8 +195,7 @@ class ReplyHub:
             return
         reply.is_lost = True
         self._pump.discard(reply)
-        if reply.task:
-            reply.task.cancel()
+        reply.stop()
         reply.logged_everything.set()
         for watch in reply.hand_over():
             self.spawn(self._remote.add_watch(watch))
@@ -214,13 +229,23 @@ class ReplyHub:
             owned = [(reply.message_id, reply.owner_token) for reply in replies]
             try:
                 found = await writer.run(store.materialise, progress, owned)
-            except DatabaseError as error:
+            except DatabaseFault as error:
                 logger.warning("replies_not_materialised", replies=len(progress), error=type(error).__name__)
                 continue
-            for message_id in found.cancelled:
-                self._cancel_here(message_id)
-            for message_id in found.lost:
-                reply = self._pump.replies.get(message_id)
-                # One that ended meanwhile is not lost: its end is on its way.
-                if reply and not reply.is_ending:
+            for reply in replies:
+                if reply.is_ending:  # meanwhile, so it is not lost: its end is on its way
+                    continue
+                if reply.message_id in found.cancelled:
+                    self._stop(reply)
+                elif reply.message_id in found.lost:
                     self._abandon(reply)
+
+
+async def _keep_running(loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A service that stumbles begins anew: without it all replies of this process would stand still for ever."""
+    while True:
+        try:
+            await loop()
+        except Exception:  # whatever it was, the others' replies go on
+            logger.exception("reply_service_failed", service=loop.__qualname__)
+            await asyncio.sleep(RESTART_AFTER)

@@ -14,6 +14,7 @@ from chat.replies import context
 from chat.replies.running import RunningReply
 from chat.replies.start import ReplyJob
 from chat.replies.store import ReplyEnd
+from chat.text import storable
 from models_hub import breaker, clients
 from models_hub.base import (
     ChatModel,
@@ -113,7 +114,7 @@ class Producer:
                         reply.add_reasoning(text)
                         self._note_progress()
                     case Labels(labels):
-                        self._end.labels = [{"label": item.label, "score": item.score} for item in labels]
+                        self._end.labels = [{"label": storable(item.label), "score": item.score} for item in labels]
                     case Finished(finish_reason, usage):
                         self._end.finish_reason, self._end.usage = finish_reason, usage
 

@@ -49,6 +49,12 @@ class Pump:
         """There is something new. The first word after a silence goes out at once."""
         self._wake.set()
 
+    async def logged(self, reply: RunningReply) -> None:
+        """Until the log has all that the reply has said so far."""
+        while not reply.is_lost and reply.logged < len(reply.entries):
+            self.wake()
+            await asyncio.sleep(SHORTEST_PAUSE)
+
     async def run(self) -> None:
         """Until cancelled."""
         pause = SHORTEST_PAUSE

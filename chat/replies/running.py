@@ -11,6 +11,7 @@ from chat.events import ReplyBlock, ReplyDelta, encode
 from chat.markdown import Block, BlockStream, Tail
 from chat.replies.log import BLOCK, DELTA, END, RESUME, Append, Entry
 from chat.replies.watch import Watch, visible
+from chat.text import storable
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,14 @@ class RunningReply:
         self.owner_token = owner_token
         self.sequence_number = last_sequence_number
         self.cancel_requested = False
+        self.is_told_to_stop = False
         self.is_lost = False
         self.is_ending = False
         self.is_seeded = False
         self.first_sequence_number = last_sequence_number
-        self.task: asyncio.Task[object] | None = None
+        # The inner task asks the model and may be cancelled; the runner around it keeps the words and may not.
+        self.task: asyncio.Task[None] | None = None
+        self.runner: asyncio.Task[None] | None = None
         self.entries: list[Entry] = []
         self.logged = 0
         self.unrendered: list[Block] = []
@@ -89,10 +93,16 @@ class RunningReply:
         return bool(self.entries) and self.entries[-1].kind == END
 
     def add_text(self, text: str) -> None:
-        self._new_text.append(text)
+        self._new_text.append(storable(text))
 
     def add_reasoning(self, text: str) -> None:
-        self._new_reasoning.append(text)
+        self._new_reasoning.append(storable(text))
+
+    def stop(self) -> None:
+        """Ask the model no further; when it was not asked yet, it will not be."""
+        self.is_told_to_stop = True
+        if self.task:
+            self.task.cancel()
 
     def cut(self) -> None:
         """Number what is new as entries: first the thinking, then the text; finished blocks wait to be rendered."""

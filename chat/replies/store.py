@@ -14,9 +14,11 @@ from django.utils import timezone
 from chat.models import RUNNING, Conversation, Message
 from chat.replies.running import Progress
 from chat.serializers import message_to_dict
+from chat.text import storable
 from models_hub.base import FinishReason, ModelHubError, Usage
 from models_hub.targets import ModelTarget
 
+LARGEST_COUNT = 2**31 - 1
 INTERRUPTED_CODE = "interrupted"
 INTERRUPTED_MESSAGE = "The server stopped while this reply was being written. What had arrived is kept."
 
@@ -44,7 +46,7 @@ class ReplyEnd:
 
     def set_error(self, error: ModelHubError) -> None:
         self.status, self.finish_reason = Message.Status.FAILED, FinishReason.ERROR
-        self.error_code, self.error_message, self.error_retryable = error.code, error.message, error.retryable
+        self.error_code, self.error_message, self.error_retryable = error.code, storable(error.message), error.retryable
 
     def set_interrupted(self) -> None:
         """Our own death, told as such."""
@@ -58,12 +60,18 @@ class ReplyEnd:
         apart = {"usage", "finish_reason", "answered_by", "requested_model"}
         values = {name: value for name, value in vars(self).items() if name not in apart}
         values["finish_reason"] = self.finish_reason or ""
-        values["prompt_tokens"] = self.usage.prompt_tokens if self.usage else None
-        values["completion_tokens"] = self.usage.completion_tokens if self.usage else None
+        usage = self.usage if self.usage and _is_storable(self.usage) else None
+        values["prompt_tokens"] = usage.prompt_tokens if usage else None
+        values["completion_tokens"] = usage.completion_tokens if usage else None
         if self.requested_model and self.answered_by:
             values |= {"model": self.answered_by.slug, "version_id": self.answered_by.version_id}
             values["requested_model"] = self.requested_model
         return values | {"ended_at": timezone.now()}
+
+
+def _is_storable(usage: Usage) -> bool:
+    """A provider may count whatever it likes; a number the column refuses must not keep the reply from ending."""
+    return all(0 <= count <= LARGEST_COUNT for count in (usage.prompt_tokens, usage.completion_tokens))
 
 
 @dataclass
