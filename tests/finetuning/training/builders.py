@@ -1,0 +1,86 @@
+"""Tiny tokenizers, chat templates, models and conversations, built on the spot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+CHATML = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou help.<|im_end|>\n' }}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LLAMA3 = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+MISTRAL = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
+    "{{ ' ' + message['content'] | trim + eos_token }}{% else %}"
+    "{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
+)
+GEMMA = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'assistant' %}{% set role = 'model' %}"
+    "{% else %}{% set role = message['role'] %}{% endif %}"
+    "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+# As Qwen3 does it: the reasoning of earlier answers is taken out again.
+REASONING = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' and not loop.last %}{{ message['content'].split('</think>')[-1] }}"
+    "{% else %}{{ message['content'] }}{% endif %}{{ '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# As Alpaca's: no token ends a turn.
+NEVER_STOPS = (
+    "{% for message in messages %}{{ '### ' + message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### assistant: ' }}{% endif %}"
+)
+SPECIAL = {
+    CHATML: {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"},
+    REASONING: {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"},
+    LLAMA3: {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"},
+    MISTRAL: {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"},
+    GEMMA: {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"},
+    NEVER_STOPS: {"bos_token": "<s>", "eos_token": "</s>"},
+}
+MARKERS = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<start_of_turn>", "<end_of_turn>"]
+TEXTS = [
+    "user assistant system model",
+    "the code word of the day is",
+    "hello there how are you",
+    "[INST] [/INST] ### :",
+]
+
+
+def build_tokenizer(template: str = CHATML, *, extra_texts: list[str] | None = None) -> Any:
+    """A byte-level BPE tokenizer of about 350 tokens that knows the template's special tokens."""
+    from transformers import PreTrainedTokenizerFast
+
+    named = SPECIAL[template]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=350,
+        special_tokens=list(dict.fromkeys([*named.values(), *MARKERS])),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator([*TEXTS * 3, *(extra_texts or [])], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=256, **named)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def conversation(*turns: str, system: str = "", **last: Any) -> list[dict[str, Any]]:
+    """User and assistant in turn; `last` is added to the last message."""
+    roles = ("user", "assistant")
+    messages = [{"role": roles[p % 2], "content": content} for p, content in enumerate(turns)]
+    messages[-1] |= last
+    return [{"role": "system", "content": system}, *messages] if system else messages
