@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -99,11 +99,20 @@ class _Router(OutputRouter):
 class BatchLoop:
     """Every request must have been validated: one that the library cannot digest ends the loop for everybody."""
 
-    def __init__(self, model: PreTrainedModel, *, stop_ids: frozenset[int], limits: BatchLimits, name: str) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        stop_ids: frozenset[int],
+        limits: BatchLimits,
+        name: str,
+        before_step: Callable[[], None],
+    ) -> None:
         self._model = model
         self._stop_ids = stop_ids
         self._limits = limits
         self._name = name
+        self._before_step = before_step
         self._numbers = count(1)
         self._streams: dict[str, TokenStream] = {}
         self._manager: ContinuousBatchingManager | None = None
@@ -239,7 +248,7 @@ class BatchLoop:
             ),
         )
         manager.output_router = router
-        manager.logit_processor = build_processors()
+        manager.logit_processor = build_processors(self._before_step)
         manager.start()
         return manager
 

@@ -31,6 +31,7 @@ from models_hub.engine.loading import (
     stop_token_ids,
 )
 from models_hub.engine.options import EngineOptions, ModelSource, Task
+from models_hub.engine.threads import ThreadGovernor
 
 log = structlog.get_logger(__name__)
 LoadedModel = LoadedChatModel | LoadedClassifier | LoadedMaskFiller
@@ -190,7 +191,8 @@ class ModelManager:
         await self._make_room(entry)
         stop_ids = stop_token_ids(loaded)
         name = Path(entry.source.path_or_hub_id).name
-        loop = BatchLoop(loaded.model, stop_ids=stop_ids, limits=limits, name=name)
+        before_step = ThreadGovernor(self._device.threads).adjust if self._device.name == "cpu" else _leave_threads
+        loop = BatchLoop(loaded.model, stop_ids=stop_ids, limits=limits, name=name, before_step=before_step)
         chat = LoadedChatModel(
             ChatTokenizer(loaded.tokenizer),
             loop,
@@ -242,6 +244,10 @@ class ModelManager:
             await loaded.stop()
         del loaded
         gc.collect()
+
+
+def _leave_threads() -> None:
+    """On a GPU the processor's threads have nothing to share."""
 
 
 def _note_failure(entry: Entry, error: EngineError) -> None:

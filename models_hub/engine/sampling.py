@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,13 +32,16 @@ class SamplingProcessor(ContinuousBatchingLogitsProcessor):
     supported_kwargs = {"sampling": Sampling}
     ignored_kwargs = ()
 
-    def __init__(self) -> None:
+    def __init__(self, before_step: Callable[[], None]) -> None:
+        """`before_step` is called in the loop's thread, once for each batch that makes tokens."""
+        self._before_step = before_step
         self._rows: list[tuple[int, Sampling, int]] = []
 
     def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
         int32_tensor.zero_()
 
     def prepare_tensor_args(self, requests_with_new_token: list[Any]) -> torch.Tensor:
+        self._before_step()
         self._rows = []
         for row, request in enumerate(requests_with_new_token):
             state = request.state
@@ -80,9 +84,9 @@ def _pick(probabilities: torch.Tensor, chance: float) -> int:
     return min(index, probabilities.numel() - 1)
 
 
-def build_processors() -> ContinuousBatchingLogitsProcessorList:
+def build_processors(before_step: Callable[[], None]) -> ContinuousBatchingLogitsProcessorList:
     """What takes the place of a batching manager's `logit_processor` before it starts."""
-    processors = ContinuousBatchingLogitsProcessorList(LogitsProcessorList([SamplingProcessor()]))
+    processors = ContinuousBatchingLogitsProcessorList(LogitsProcessorList([SamplingProcessor(before_step)]))
     # The list counts only processors it converted itself; ours needs its row of arguments too.
     processors.tensors_required = 1
     return processors

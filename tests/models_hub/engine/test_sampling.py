@@ -69,11 +69,13 @@ def request_with(sampling: Sampling | None) -> SimpleNamespace:
 
 
 def test_greedy_rows_are_left_as_they_are():
-    processor = SamplingProcessor()
+    steps: list[None] = []
+    processor = SamplingProcessor(lambda: steps.append(None))
     arguments = processor.prepare_tensor_args(
         [request_with(Sampling(temperature=0)), request_with(Sampling(seed=1)), request_with(None)]
     )
     scores = processor(LOGITS.repeat(3, 1).clone(), arguments)
+    assert len(steps) == 1
     assert torch.equal(scores[0], LOGITS)
     assert torch.equal(scores[2], LOGITS)
     assert int(scores[1].argmax()) == draw_token(LOGITS, Sampling(seed=1), 3)
