@@ -128,7 +128,7 @@ def create_reply(asker: Asker, frame: ReplyCreate) -> Started:
     parent = _message_in(conversation, frame.parent_id, field="parent_id")
     if parent.role != Role.USER:
         raise InvalidError("parent_id must be one of your own messages: a reply answers a message.")
-    slug = frame.model or conversation.model
+    slug = conversation.model if frame.model is None else frame.model
     targets = _resolve(slug, user)
     limits.count_message(user.id)
     with transaction.atomic():
@@ -141,7 +141,7 @@ def continue_reply(asker: Asker, frame: ReplyContinue) -> Started:
     user = get_asker(asker)
     reply = get_reply(user, frame.message_id)
     if reply.status in RUNNING:
-        raise BusyError("This reply is still being written.")
+        raise InvalidError("This reply is still being written: there is nothing to continue yet.")
     if not reply.can_continue:
         raise InvalidError("Only a reply that was cut short can be continued.")
     conversation, parent = reply.conversation, reply.parent
@@ -163,7 +163,7 @@ def continue_reply(asker: Asker, frame: ReplyContinue) -> Started:
         html="",
     )
     if not moved:
-        raise BusyError("This reply is being continued already.")
+        raise InvalidError("This reply is being continued already.")
     reply.refresh_from_db()
     job = _job(reply, conversation, parent, targets)
     if reply.content:
@@ -193,9 +193,9 @@ def _create_message(user: User, frame: MessageCreate) -> Started:
     parent = _parent_of(conversation, frame)
     if parent and parent.status in RUNNING:
         raise BusyError("The reply above is still being written. Stop it, or wait for its end.")
-    targets = _resolve(frame.model or conversation.model, user)
     if frame.model is not None:
         conversation.model = frame.model
+    targets = _resolve(conversation.model, user)
     message = Message(
         conversation=conversation,
         parent=parent,
@@ -224,7 +224,7 @@ def _open_conversation(user: User, frame: MessageCreate) -> tuple[Conversation, 
     conversation = Conversation(
         owner=user,
         title=title_from(frame.content),
-        model=frame.model or user.default_model or get_settings().default_model,
+        model=user.default_model or get_settings().default_model,
         system_prompt=frame.options.get("system_prompt", ""),
         options=options,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
-from chat.replies.log import DELTA, END, RESUME, Entry
+from chat.replies.log import BLOCK, DELTA, END, RESUME, Entry
 
 
 class Watch:
@@ -25,10 +25,13 @@ class Watch:
             self._deliver(entry)
 
 
+def said(entries: Sequence[Entry]) -> list[Entry]:
+    """What a log says without its end."""
+    return [entry for entry in entries if entry.kind not in (RESUME, END)]
+
+
 def visible(entries: Sequence[Entry]) -> list[Entry]:
-    """What of a log is shown: an end that was continued is none."""
-    return [
-        entry
-        for place, entry in enumerate(entries)
-        if entry.kind != RESUME and (entry.kind != END or place == len(entries) - 1)
-    ]
+    """What of a log is shown: an end that was continued is none, and the blocks before it are told anew behind it."""
+    resumed = max((place for place, entry in enumerate(entries) if entry.kind == RESUME), default=0)
+    first_shown = {DELTA: 0, BLOCK: resumed, END: len(entries) - 1, RESUME: len(entries)}
+    return [entry for place, entry in enumerate(entries) if place >= first_shown[entry.kind]]
