@@ -8,9 +8,10 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import environ
-from cryptography.fernet import Fernet
+from cryptography.fernet import Fernet, MultiFernet
 from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T")
@@ -30,12 +31,34 @@ class Environment:
             environ.Env.read_env(str(file), overwrite=False)
 
     def text(self, name: str, default: str = "") -> str:
-        return self._env.str(name, default).strip()
+        """A blank value is as good as none. Taken as it is: django-environ would read `$x` as another variable's."""
+        return os.environ.get(name, "").strip() or default
 
     def texts(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
         """A comma list; blanks around and between items are dropped."""
-        raw = self._env.str(name, ",".join(default))
-        return tuple(item.strip() for item in raw.split(",") if item.strip())
+        return tuple(item.strip() for item in self.text(name, ",".join(default)).split(",") if item.strip())
+
+    def key(self, name: str) -> str:
+        """A key that goes into an HTTP header, as it is."""
+        raw = self.text(name)
+        if not raw.isascii() or not raw.isprintable() or " " in raw:
+            raise ImproperlyConfigured(f"{name} holds a character that no key has, such as a space or an umlaut.")
+        return raw
+
+    def generated(self, name: str) -> str:
+        """One of the secrets that set-up generates where they are not set."""
+        if raw := self.key(name):
+            return raw
+        raise ImproperlyConfigured(f"{name} is set to nothing: set it, or leave it out and it is generated.")
+
+    def encryption_keys(self, name: str) -> tuple[str, ...]:
+        """Fernet keys, at least one."""
+        keys = tuple(item.strip() for item in self.generated(name).split(",") if item.strip())
+        try:
+            MultiFernet([Fernet(key) for key in keys])
+        except ValueError:
+            raise ImproperlyConfigured(f"{name} must be a comma list of keys (32 bytes in base64 each).") from None
+        return keys
 
     def flag(self, name: str, default: bool) -> bool:
         raw = self.text(name).lower()
@@ -64,7 +87,17 @@ class Environment:
         if raw and raw.split("://", 1)[0] not in schemes:
             expected = " or ".join(f"{scheme}://" for scheme in schemes)
             raise ImproperlyConfigured(f"{name} must start with {expected}, not {raw.split(':', 1)[0]!r}.")
+        _check_port(name, raw)
+        if raw and not raw.startswith("unix:") and not urlsplit(raw).hostname:
+            raise ImproperlyConfigured(f"{name} must name a host behind the {raw.split(':', 1)[0]}://.")
         return raw.rstrip("/") if "http" in schemes else raw
+
+    def origin(self, name: str) -> str:
+        """An address as a browser's Origin has it: scheme, host and port."""
+        raw = self.url(name, "", ("http", "https"))
+        if raw.count("/") > 2:
+            raise ImproperlyConfigured(f"{name} must end with the host or its port: a path behind it is not served.")
+        return raw.lower()
 
     def path(self, name: str, default: str, base: Path) -> Path:
         return (base / Path(self.text(name, default) or default).expanduser()).resolve()
@@ -74,6 +107,7 @@ class Environment:
         raw = self.text(name, default) or default
         if raw.split(":", 1)[0] not in {"sqlite", "postgres", "postgresql"}:
             raise ImproperlyConfigured(f"{name} must start with sqlite:/// or postgres://.")
+        _check_port(name, raw)
         return self._env.db_url_config(raw)
 
     def email(self, name: str, default: str) -> dict:
@@ -99,11 +133,31 @@ class Environment:
         return value
 
 
+def _check_port(name: str, url: str) -> None:
+    try:
+        if urlsplit(url).port != 0:
+            return
+    except ValueError:  # a port that is none, half an IPv6 address, a `#` in a password
+        pass
+    sentence = "is no address: its port must be from 1 to 65535, and a password's special characters percent-encoded"
+    raise ImproperlyConfigured(f"{name} {sentence}.")
+
+
 def create_secrets(data_dir: Path) -> Path:
-    """Write the generated secrets once, readable by their owner only; the first of two racing processes wins."""
+    """Write the generated secrets once, readable by their owner only; the first of two racing processes wins.
+
+    Raises ImproperlyConfigured when the folder cannot be made or written.
+    """
     file = data_dir / GENERATED_SECRETS
-    if file.exists():
-        return file
+    try:
+        if not file.exists():
+            _write_secrets(data_dir, file)
+    except OSError as error:
+        raise ImproperlyConfigured(f"DATA_DIR {data_dir} cannot be used: {error.strerror}.") from None
+    return file
+
+
+def _write_secrets(data_dir: Path, file: Path) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
     draft = data_dir / f".{GENERATED_SECRETS}.{os.getpid()}"
     draft.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
@@ -118,4 +172,3 @@ def create_secrets(data_dir: Path) -> Path:
         pass
     finally:
         draft.unlink()
-    return file

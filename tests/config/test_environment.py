@@ -21,9 +21,19 @@ WRONG_VALUES = [
     ("PORT", "65536"),
     ("DEBUG", "perhaps"),
     ("PUBLIC_URL", "chat.example.org"),
+    ("PUBLIC_URL", "https://"),
+    ("PUBLIC_URL", "https://example.org/chat"),
     ("EMAIL_URL", "pigeon://coop"),
     ("DATABASE_URL", "mysql://localhost/dialoop"),
+    ("DATABASE_URL", "postgres://user:pass@localhost:many/dialoop"),
     ("REDIS_URL", "http://localhost:6379"),
+    ("REDIS_URL", "redis://localhost:many"),
+    ("OPENAI_API_KEY", "sk-schlüssel"),
+    ("HUGGINGFACE_API_TOKEN", "hf two words"),
+    ("ENCRYPTION_KEYS", "short"),
+    ("ENCRYPTION_KEYS", ""),
+    ("ENGINE_API_KEY", " "),
+    ("DATA_DIR", "/dev/null"),
     ("OPENAI_BASE_URL", "api.openai.com"),
     ("CONTEXT_MESSAGES", "-1"),
     ("MAX_MESSAGE_CHARS", "0"),
@@ -35,6 +45,8 @@ WRONG_VALUES = [
     ("MESSAGES_PER_MINUTE", "-5"),
     ("USE_GPU", "maybe"),
     ("ENGINE_URL", "127.0.0.1:8010"),
+    ("ENGINE_URL", "http://localhost:0"),
+    ("ENGINE_URL", "http://"),
     ("ENGINE_MEMORY_MB", "1"),
     ("ENGINE_MAX_BATCH", "0"),
     ("TRAINING_WORKERS", "0"),
@@ -78,6 +90,28 @@ def test_password_in_a_wrong_url_is_not_shown(monkeypatch):
     with pytest.raises(ImproperlyConfigured) as raised:
         load_settings()
     assert "hunter2" not in str(raised.value)
+
+
+def test_value_that_begins_with_a_dollar_is_a_value(monkeypatch):
+    """django-environ alone would look for a variable of that name, find none, and go on without a password."""
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "$ecret-of-the-house")
+    assert load_settings()["DIALOOP"].superuser_password == "$ecret-of-the-house"
+
+
+def test_blank_value_is_as_good_as_none(monkeypatch):
+    names = ("HOST", "ENGINE_URL", "DEFAULT_MODEL", "OPENAI_MODELS", "ALLOWED_HOSTS")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    before = load_settings()
+    for name in names:
+        monkeypatch.setenv(name, " ")
+    after = load_settings()
+    assert (after["DIALOOP"], after["ALLOWED_HOSTS"]) == (before["DIALOOP"], before["ALLOWED_HOSTS"])
+
+
+def test_database_behind_a_unix_socket_needs_no_host(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgres:///dialoop")
+    assert load_settings()["DATABASES"]["default"]["NAME"] == "dialoop"
 
 
 def test_example_file_changes_nothing(tmp_path, monkeypatch):

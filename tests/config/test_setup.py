@@ -6,13 +6,17 @@ import stat
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from django.contrib.staticfiles.finders import get_finder
+from django.core.exceptions import ImproperlyConfigured
 
-from config.management.commands.setup import ProgressBar
+from config.app_settings import get_settings
+from config.management.commands.setup import ProgressBar, refuse_unknown_models
 from config.static_files import STAMP, collect_static_files
+from models_hub.models import Connection, RegisteredModel
 from tests.support.product import BASE_DIR, Product
 
 SETUP_WITHOUT_TORCH = """
@@ -189,3 +193,14 @@ def run_setup(folder: Path, *options: str, **variables: str) -> subprocess.Compl
         text=True,
         check=False,
     )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["DEFAULT_MODEL", "FALLBACK_MODEL"])
+def test_model_nobody_has_heard_of_stops_the_setup_and_one_that_is_down_does_not(name):
+    connection = Connection.objects.create(name="Down", kind=Connection.Kind.OPENAI_CHAT, is_enabled=False)
+    RegisteredModel.objects.create(slug="known", name="Known", connection=connection, is_enabled=False)
+    settings = replace(get_settings(), default_model="known@production", fallback_model="")
+    refuse_unknown_models(settings)
+    with pytest.raises(ImproperlyConfigured, match=f"^{name} is 'unknown', "):
+        refuse_unknown_models(replace(settings, **{name.lower(): "unknown"}))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connection
@@ -63,6 +64,7 @@ class Command(BaseCommand):
             self.stderr.write(self.style.WARNING(str(error)))
         bar.finish()
         sync_from_environment()
+        refuse_unknown_models(settings)
 
     def show_first_admin(self, settings: AppSettings) -> None:
         try:
@@ -96,12 +98,22 @@ class ProgressBar:
             self._write("")
 
 
+def refuse_unknown_models(settings: AppSettings) -> None:
+    """A model that is down is no reason not to start; one that nobody has ever heard of is a mistyped name."""
+    from models_hub.models import RegisteredModel
+
+    for name, slug in (("DEFAULT_MODEL", settings.default_model), ("FALLBACK_MODEL", settings.fallback_model)):
+        bare = slug.rpartition("@")[0] or slug
+        if slug and not RegisteredModel.objects.filter(slug__in=(slug, bare)).exists():
+            raise ImproperlyConfigured(f"{name} is {slug!r}, and there is no model of that name.")
+
+
 def create_folders(settings: AppSettings) -> None:
     create_runtime_dir(settings.runtime_dir)
-    for folder in (settings.data_dir, settings.model_cache_dir):
+    for name, folder in (("DATA_DIR", settings.data_dir), ("MODEL_CACHE_DIR", settings.model_cache_dir)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CommandError(f"The folder {folder} cannot be made: {error.strerror}.") from None
+            raise CommandError(f"{name} {folder} cannot be made: {error.strerror}.") from None
     # The database and the generated keys lie here.
     settings.data_dir.chmod(0o700)
