@@ -84,3 +84,23 @@ def conversation(*turns: str, system: str = "", **last: Any) -> list[dict[str, A
     messages = [{"role": roles[p % 2], "content": content} for p, content in enumerate(turns)]
     messages[-1] |= last
     return [{"role": "system", "content": system}, *messages] if system else messages
+
+
+def build_model(tokenizer: Any, *, seed: int = 0, **config: Any) -> Any:
+    """A Llama of about 20,000 parameters."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    values = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    values |= {"num_key_value_heads": 1, "max_position_embeddings": 256, "vocab_size": len(tokenizer)}
+    values |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    return LlamaForCausalLM(LlamaConfig(**values | config)).eval()
+
+
+def code_words(rows: int) -> list[list[dict[str, Any]]]:
+    """Conversations of different lengths with something to learn."""
+    words = ["red", "green", "blue", "yellow"]
+    return [
+        conversation("hi " * (p % 5 + 1) + str(p), f"the word is {words[p % 4]}" * (p % 3 + 1)) for p in range(rows)
+    ]
