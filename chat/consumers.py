@@ -70,6 +70,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await self._begin(await writer.run(start.create_reply, self.access.asker, frame), frame)
 
     async def continue_reply(self, frame: events.ReplyContinue) -> None:
+        await get_hub().settle(frame.message_id)
         await self._begin(await writer.run(start.continue_reply, self.access.asker, frame), frame)
 
     async def _begin(self, started: Started, frame: events.ClientFrame) -> None:

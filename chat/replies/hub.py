@@ -13,10 +13,11 @@ from django.db import DataError, IntegrityError
 from django.db import Error as DatabaseFault
 from redis.exceptions import RedisError
 
+from chat.errors import BusyError
 from chat.events import ReplyEnded, encode
 from chat.markdown import render_block
 from chat.replies import log, store
-from chat.replies.database import writer
+from chat.replies.database import reader, writer
 from chat.replies.log import END, Entry
 from chat.replies.producer import Producer
 from chat.replies.pump import Pump
@@ -24,7 +25,7 @@ from chat.replies.reaper import Reaper
 from chat.replies.remote import CancelLine, RemoteLogs
 from chat.replies.running import RunningReply
 from chat.replies.start import ReplyJob
-from chat.replies.watch import Watch, visible
+from chat.replies.watch import Watch, said
 
 logger = structlog.get_logger(__name__)
 
@@ -39,7 +40,7 @@ class ReplyHub:
 
     def __init__(self) -> None:
         self._pump = Pump(on_blocks=self._render_soon, on_fenced=self._abandon)
-        self._remote = RemoteLogs()
+        self._remote = RemoteLogs(is_running=_is_running)
         self._reaper = Reaper(self._remote)
         self._cancel_line = CancelLine(self._cancel_here)
         self._renderers = ThreadPoolExecutor(1, thread_name_prefix="markdown")
@@ -79,18 +80,31 @@ class ReplyHub:
         `end`: the end frame of a reply that has ended; with its log gone, that is all there is to show.
         """
         self.start()
-        if end is not None:
-            watch.show([entry for entry in visible(await log.read(watch.message_id)) if entry.kind != END])
-            watch.show([Entry(0, 0, END, end)])
-            return
         reply = self._pump.replies.get(watch.message_id)
         if reply and not reply.is_seeded and watch.after < reply.first_sequence_number:
-            watch.show([entry for entry in visible(await log.read(watch.message_id)) if entry.kind != END])
+            watch.show(said(await _read_log(watch.message_id)))
             reply = self._pump.replies.get(watch.message_id)
         if reply:
             reply.add_watch(watch)
-        else:
+        elif end is None:
             await self._remote.add_watch(watch)
+        else:
+            await self._show_ended(watch, end)
+
+    async def _show_ended(self, watch: Watch, end: str) -> None:
+        entries = await _read_log(watch.message_id)
+        if entries and entries[-1].kind != END:
+            # Its row says so already, its log does not: the last words are still on their way from another process.
+            return await self._remote.add_watch(watch)
+        watch.show([*said(entries), Entry(0, 0, END, end)])
+
+    async def settle(self, message_id: UUID) -> None:
+        """Wait until a reply that is ending here has ended in its log too. Raises BusyError when that takes long."""
+        reply = self._pump.replies.get(message_id)
+        if reply and reply.is_ending and reply.runner:
+            _, unfinished = await asyncio.wait([reply.runner], timeout=LAST_WORDS)
+            if unfinished:
+                raise BusyError("The end of this reply is still being kept. Try again in a moment.")
 
     def discard_watch(self, watch: Watch) -> None:
         if reply := self._pump.replies.get(watch.message_id):
@@ -144,6 +158,7 @@ class ReplyHub:
     async def _produce(self, reply: RunningReply, job: ReplyJob) -> None:
         if job.last_sequence_number:
             reply.resume(log_is_gone=not await self._log_exists(reply))
+            self._pump.wake()
         producer = Producer(reply, job, on_text=self._pump.wake)
         # Only this inner task is ever cancelled: what follows keeps the words.
         reply.task = asyncio.create_task(producer.produce())
@@ -239,6 +254,21 @@ class ReplyHub:
                     self._stop(reply)
                 elif reply.message_id in found.lost:
                     self._abandon(reply)
+
+
+async def _is_running(message_id: UUID) -> bool:
+    try:
+        return await reader.run(store.is_running, message_id)
+    except DatabaseFault:
+        return False
+
+
+async def _read_log(message_id: UUID) -> list[Entry]:
+    """Nothing while Valkey is away: then the end frame, which has the whole text, is what there is to show."""
+    try:
+        return await log.read(message_id)
+    except (RedisError, OSError):
+        return []
 
 
 async def _keep_running(loop: Callable[[], Coroutine[Any, Any, None]]) -> None:

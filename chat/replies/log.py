@@ -49,6 +49,10 @@ class Entry(NamedTuple):
     frame: str
 
     @property
+    def place(self) -> tuple[int, int]:
+        return self.sequence_number, self.step
+
+    @property
     def id(self) -> str:
         return f"{self.sequence_number}-{self.step}"
 

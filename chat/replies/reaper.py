@@ -23,6 +23,8 @@ from chat.serializers import message_to_dict
 logger = structlog.get_logger(__name__)
 
 EVERY = 3.0
+# For so long the end of a reply whose row has ended may still be on its way through the log.
+LOG_MAY_BE_LATE = 5.0
 
 
 class Reaper:
@@ -65,8 +67,9 @@ class Reaper:
     async def _tell_missed_ends(self) -> None:
         """A reply we follow may have ended while its log could not be written."""
         if message_ids := self._remote.message_ids:
-            for message in await reader.run(store.list_ended, message_ids):
-                self._remote.end(message.id, encode(ReplyEnded(message=message_to_dict(message))))
+            for message in await reader.run(store.list_ended, message_ids, for_seconds=LOG_MAY_BE_LATE):
+                entries = await log.read(message.id)
+                self._remote.end(message.id, entries, encode(ReplyEnded(message=message_to_dict(message))))
 
 
 def _end_of(reply: Message, entries: Sequence[Entry]) -> ReplyEnd:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import structlog
@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from chat.replies import log
 from chat.replies.log import END, Entry
-from chat.replies.watch import Watch, visible
+from chat.replies.watch import Watch, said
 from config.valkey import get_valkey
 
 logger = structlog.get_logger(__name__)
@@ -26,16 +26,19 @@ class _Followed:
     """A reply's log as far as it was read, and who watches it here."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.said: list[Entry] = []
         self.watches: set[Watch] = set()
+        self.place = (0, 0)
 
     @property
     def position(self) -> str:
-        return self.entries[-1].id if self.entries else "0-0"
+        return "{}-{}".format(*self.place)
 
-    def take(self, fresh: list[Entry]) -> None:
-        self.entries += fresh
-        shown = visible(fresh)
+    def take(self, fresh: list[Entry], end: Entry | None) -> None:
+        unread = [entry for entry in fresh if entry.place > self.place]
+        self.place = max(self.place, *(entry.place for entry in unread), (0, 0))
+        self.said += said(unread)
+        shown = [*said(unread), *([end] if end else [])]
         for watch in tuple(self.watches):
             watch.show(shown)
 
@@ -43,7 +46,8 @@ class _Followed:
 class RemoteLogs:
     """Follows any number of logs with one XREAD."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_running: Callable[[UUID], Awaitable[bool]]) -> None:
+        self._is_running = is_running
         self._followed: dict[UUID, _Followed] = {}
         self._has_work = asyncio.Event()
         self._wake_key = f"replies:wake:{uuid.uuid4()}"
@@ -55,7 +59,7 @@ class RemoteLogs:
     async def add_watch(self, watch: Watch) -> None:
         """Replay what is known and go on live; a log not followed yet arrives whole with the next read."""
         followed = self._followed.setdefault(watch.message_id, _Followed())
-        watch.show(visible(followed.entries))
+        watch.show(followed.said)
         followed.watches.add(watch)
         self._has_work.set()
         try:
@@ -71,10 +75,10 @@ class RemoteLogs:
         if not followed.watches:
             del self._followed[watch.message_id]
 
-    def end(self, message_id: UUID, frame: str) -> None:
-        """Say the end of a reply whose log will never tell it."""
+    def end(self, message_id: UUID, entries: list[Entry], frame: str) -> None:
+        """Say the end of a reply whose log, which has these entries, will never tell it."""
         if followed := self._followed.pop(message_id, None):
-            followed.take([Entry(0, 0, END, frame)])
+            followed.take(entries, Entry(0, 0, END, frame))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -90,10 +94,14 @@ class RemoteLogs:
     async def _read(self) -> None:
         positions = {message_id: followed.position for message_id, followed in self._followed.items()}
         for message_id, entries in await log.read_new(positions, wake_key=self._wake_key, block_ms=BLOCK_MS):
+            end = entries[-1] if entries[-1].kind == END else None
+            # The end of a reply that runs is an earlier one: it was continued a moment ago.
+            if end and await self._is_running(message_id):
+                end = None
             if followed := self._followed.get(message_id):
-                followed.take(entries)
-                if entries[-1].kind == END:
-                    self._followed.pop(message_id, None)
+                followed.take(entries, end)
+                if end:
+                    del self._followed[message_id]
 
 
 class CancelLine:

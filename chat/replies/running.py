@@ -178,7 +178,7 @@ class RunningReply:
             while self.sequence_number < self.first_sequence_number:
                 self._add_delta(text="")
         # The log has steps behind this number already; the clock is ahead of all of them.
-        self._step = int(time.time())
+        self._step = time.time_ns() // 1_000_000
         self._add(RESUME, "")
 
     def progress(self) -> Progress | None:

@@ -124,8 +124,15 @@ def get_message_dict(message_id: UUID) -> dict[str, Any] | None:
     return message and message_to_dict(message)
 
 
-def list_ended(message_ids: Iterable[UUID]) -> list[Message]:
-    return list(Message.objects.select_related("version").filter(id__in=message_ids).exclude(status__in=RUNNING))
+def list_ended(message_ids: Iterable[UUID], *, for_seconds: float) -> list[Message]:
+    """Those of them that ended at least so long ago."""
+    limit = timezone.now() - timedelta(seconds=for_seconds)
+    rows = Message.objects.select_related("version").filter(id__in=message_ids, ended_at__lt=limit)
+    return list(rows.exclude(status__in=RUNNING))
+
+
+def is_running(message_id: UUID) -> bool:
+    return Message.objects.filter(id=message_id, status__in=RUNNING).exists()
 
 
 def list_running_older_than(seconds: float) -> list[Message]:

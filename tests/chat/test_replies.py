@@ -344,20 +344,20 @@ async def test_the_reaper_keeps_every_word_of_a_dead_process(alice, model, conne
     started = await socket.ask("[[tokens=500 rate=50]]", model="scripted")
     for _ in range(5):
         await socket.receive_until("reply.delta")
-    hub = get_hub()
-    for service in hub._services:
+    dead = replies._hubs.pop(asyncio.get_running_loop())
+    for service in dead._services:
         service.cancel()
     await get_valkey().delete(*[key async for key in get_valkey().scan_iter("reply:*:alive")])
     monkeypatch.setattr(reaper, "HEARTBEAT_TTL", 0)
 
     watcher = await connect(alice)
-    assert await hub._reaper.reap() == 1
+    assert await get_hub()._reaper.reap() == 1
     await watcher.send("conversation.subscribe", conversation_id=started["conversation_id"], after={started["id"]: 0})
     ended = await watcher.finish(started["id"])
     assert ended["status"] == "interrupted"
     assert_whole(watcher, ended)
     assert ended["content"].startswith(socket.text(started["id"]))
-    hub._services.clear()
+    await dead.stop()
 
 
 async def test_a_fenced_process_cannot_add_a_word(alice, model, connect, upstream):
