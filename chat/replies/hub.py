@@ -41,7 +41,7 @@ class ReplyHub:
     def __init__(self) -> None:
         self._pump = Pump(on_blocks=self._render_soon, on_fenced=self._abandon)
         self._remote = RemoteLogs(is_running=_is_running)
-        self._reaper = Reaper(self._remote)
+        self._reaper = Reaper(self._remote, runs_here=self._runs_here)
         self._cancel_line = CancelLine(self._cancel_here)
         self._renderers = ThreadPoolExecutor(1, thread_name_prefix="markdown")
         self._rendering: dict[UUID, asyncio.Task[None]] = {}
@@ -134,6 +134,10 @@ class ReplyHub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def _runs_here(self, message_id: UUID, owner_token: UUID) -> bool:
+        reply = self._pump.replies.get(message_id)
+        return reply is not None and reply.owner_token == owner_token
 
     def _cancel_here(self, message_id: UUID) -> bool:
         reply = self._pump.replies.get(message_id)

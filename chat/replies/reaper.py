@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import structlog
-from django.db import DatabaseError
+from django.db import DataError, IntegrityError
+from django.db import Error as DatabaseFault
 from redis.exceptions import RedisError
 
 from chat.events import ReplyEnded, encode
@@ -22,14 +24,19 @@ from chat.serializers import message_to_dict
 
 logger = structlog.get_logger(__name__)
 
-EVERY = 3.0
+EVERY = 2.0
+# Longer than from one heartbeat to the next: Valkey or the whole machine may have stood still, and a heartbeat that
+# died meanwhile comes back if its process lives.
+SECOND_LOOK_AFTER = 2.5
 # For so long the end of a reply whose row has ended may still be on its way through the log.
 LOG_MAY_BE_LATE = 5.0
 
 
 class Reaper:
-    def __init__(self, remote: RemoteLogs) -> None:
+    def __init__(self, remote: RemoteLogs, *, runs_here: Callable[[UUID, UUID], bool]) -> None:
+        """`runs_here(message_id, owner_token)`: whether this process produces it, and so needs no heartbeat."""
         self._remote = remote
+        self._runs_here = runs_here
 
     async def run(self) -> None:
         """Until cancelled; the first round at once."""
@@ -37,7 +44,7 @@ class Reaper:
             try:
                 await self.reap()
                 await self._tell_missed_ends()
-            except (RedisError, OSError, DatabaseError) as error:
+            except (RedisError, OSError, DatabaseFault) as error:
                 logger.info("reaper_waits", error=type(error).__name__)
             await asyncio.sleep(EVERY)
 
@@ -46,11 +53,20 @@ class Reaper:
         claimed = await reader.run(store.list_running_older_than, HEARTBEAT_TTL)
         if not claimed or await log.uptime() < HEARTBEAT_TTL:
             return 0
-        heard = await log.alive([(reply.id, reply.owner_token) for reply in claimed])
-        dead = [reply for reply, is_alive in zip(claimed, heard, strict=True) if not is_alive]
+        if dead := await self._silent(claimed):
+            await asyncio.sleep(SECOND_LOOK_AFTER)
+            dead = await self._silent(dead)
         for reply in dead:
-            await self._interrupt(reply)
+            try:
+                await self._interrupt(reply)
+            except (ValueError, DataError, IntegrityError):  # the others do not wait for one that cannot be ended
+                logger.exception("reply_not_interrupted", message_id=str(reply.id))
         return len(dead)
+
+    async def _silent(self, claimed: Sequence[Message]) -> list[Message]:
+        heard = await log.alive([(reply.id, reply.owner_token) for reply in claimed])
+        silent = [reply for reply, is_alive in zip(claimed, heard, strict=True) if not is_alive]
+        return [reply for reply in silent if not self._runs_here(reply.id, reply.owner_token)]
 
     async def _interrupt(self, reply: Message) -> None:
         # First the fence: from here on a process that only slept cannot add a word that the row would lack.

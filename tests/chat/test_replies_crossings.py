@@ -10,9 +10,10 @@ import pytest
 from redis.exceptions import ConnectionError as ValkeyAwayError
 
 from chat import replies
-from chat.replies import get_hub, log, reaper, store
+from chat.replies import get_hub, log, pump, reaper, store
 from chat.replies.hub import ReplyHub
 from chat.replies.watch import Watch
+from config.valkey import get_valkey
 from tests.chat.support import assert_whole
 from tests.support.upstream import answer_text
 
@@ -179,3 +180,56 @@ async def test_an_ended_reply_is_shown_while_valkey_is_away(alice, model, connec
     monkeypatch.setattr(log, "read", read)
     await subscribe(socket, started)
     assert await socket.finish(started["id"]) == ended
+
+
+async def lose_heartbeats():
+    await get_valkey().delete(*[key async for key in get_valkey().scan_iter("reply:*:alive")])
+
+
+async def test_a_reply_outlives_a_standstill_longer_than_its_heartbeat(alice, model, connect, monkeypatch):
+    """Valkey, or the whole machine, slept: the heartbeats are gone, and the reaper may be the first to wake up."""
+    monkeypatch.setattr(reaper, "HEARTBEAT_TTL", 0)
+    monkeypatch.setattr(pump, "HEARTBEAT_EVERY", 0.05)
+    socket = await connect(alice)
+    await socket.ask("[[tokens=500 rate=20]]", model="scripted")
+    await socket.receive_until("reply.delta")
+    with in_another_process() as hub:
+        await lose_heartbeats()
+        assert await hub._reaper.reap() == 0
+
+
+async def test_a_process_does_not_reap_what_it_produces(alice, model, connect, monkeypatch):
+    monkeypatch.setattr(reaper, "HEARTBEAT_TTL", 0)
+    monkeypatch.setattr(reaper, "SECOND_LOOK_AFTER", 0)
+    socket = await connect(alice)
+    await socket.ask("[[tokens=500 rate=20]]", model="scripted")
+    await socket.receive_until("reply.delta")
+    beating = Gate(monkeypatch, log, "beat")
+    beating.close()
+    await lose_heartbeats()
+    assert await get_hub()._reaper.reap() == 0
+    beating.open()
+
+
+async def test_a_reply_that_cannot_be_ended_does_not_keep_others_from_it(alice, model, connect, monkeypatch):
+    monkeypatch.setattr(reaper, "HEARTBEAT_TTL", 0)
+    monkeypatch.setattr(reaper, "SECOND_LOOK_AFTER", 0)
+    socket = await connect(alice)
+    first = await socket.ask("[[tokens=500 rate=20]]", model="scripted")
+    second = await socket.ask("[[tokens=500 rate=20]]", model="scripted")
+    end_of = reaper._end_of
+
+    def stumble(reply, entries):
+        if str(reply.id) == first["id"]:
+            raise ValueError("not what was expected")
+        return end_of(reply, entries)
+
+    monkeypatch.setattr(reaper, "_end_of", stumble)
+    beating = Gate(monkeypatch, log, "beat")
+    beating.close()
+    await beating.asked.wait()
+    with in_another_process() as hub:
+        await lose_heartbeats()
+        assert await hub._reaper.reap() == 2
+    beating.open()
+    assert (await socket.finish(second["id"]))["status"] == "interrupted"
