@@ -106,7 +106,8 @@ class Subscriptions:
             self._seen[message_id] = watch.after
         self._conversation_of.pop(message_id, None)
         requests = self._stop_requests.pop(message_id, [])
-        self._outbox.put(_with_request(entry.frame, requests[0]) if requests else entry.frame)
+        for frame in [_with_request(entry.frame, request_id) for request_id in requests] or [entry.frame]:
+            self._outbox.put(frame)
 
     def _drop(self, message_id: UUID) -> None:
         self._conversation_of.pop(message_id, None)
