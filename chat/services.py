@@ -12,7 +12,7 @@ from django.utils import timezone
 from chat.broadcast import announce
 from chat.errors import InvalidError, ModelUnavailableError
 from chat.events import ConversationDeleted, ConversationUpdated, parse_options
-from chat.models import Conversation, Message
+from chat.models import RUNNING, Conversation, Message
 from chat.selectors import get_newest_leaf
 from chat.serializers import conversation_to_dict
 from chat.text import check_text
@@ -91,12 +91,16 @@ def select_leaf(conversation: Conversation, message: Message) -> Conversation:
 
 
 def delete_conversation(conversation: Conversation) -> None:
-    """Into the bin: not shown and not found any more, and until it is purged it can be restored."""
+    """Into the bin: not shown and not found any more, and until it is purged it can be restored.
+
+    A reply that still runs in it is stopped, as if somebody had pressed Stop.
+    """
     if conversation.deleted_at is not None:
         return
     with transaction.atomic():
-        conversation.deleted_at = timezone.now()
+        conversation.deleted_at = now = timezone.now()
         conversation.save(update_fields=["deleted_at"])
+        conversation.messages.filter(status__in=RUNNING).update(cancel_requested_at=now)
         announce(conversation.owner_id, ConversationDeleted(conversation=conversation_to_dict(conversation)))
 
 

@@ -2,6 +2,7 @@
 
 from asgiref.sync import sync_to_async
 
+from chat import services
 from chat.models import Conversation
 
 ANSWER_FOR_EVER = "[[tokens=100 rate=50]]"
@@ -27,3 +28,14 @@ async def test_empty_model_is_an_unknown_model_not_the_default(alice, model, con
     fields = {"conversation_id": started["conversation_id"], "parent_id": started["parent_id"]}
     await socket.send("reply.create", model="", **fields)
     assert (await socket.receive_until("error"))["code"] == "model_unavailable"
+
+
+async def test_deleting_a_conversation_stops_its_running_reply(alice, model, connect, upstream):
+    socket = await connect(alice)
+    started = await socket.ask("[[tokens=500 rate=50]]", model="scripted")
+    await socket.receive_until("reply.delta")
+    conversation = await sync_to_async(Conversation.objects.get)()
+    await sync_to_async(services.delete_conversation)(conversation)
+    ended = await socket.finish(started["id"])
+    assert ended["status"] == "stopped" and ended["content"]
+    await upstream.wait(lambda server: server.chats[-1].hung_up)
