@@ -36,6 +36,9 @@ STATUS_OF_CODE = {
     "insufficient_quota": 429,
     "server_error": 500,
     "overloaded_error": 503,
+    "engine_busy": 503,
+    "engine_restarted": 503,
+    "engine_stopping": 503,
 }
 DETAIL_CHARS = 500
 
