@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
@@ -277,9 +278,18 @@ class ServerEvent:
     request_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        shown = {name: value for name, value in values.items() if value is not None or name not in self.optional}
-        return {"type": self.type} | shown
+        frame: dict[str, Any] = {"type": self.type}
+        for name in _field_names(type(self)):
+            value = getattr(self, name)
+            if value is not None or name not in self.optional:
+                frame[name] = value
+        return frame
+
+
+@cache
+def _field_names(event: type[ServerEvent]) -> tuple[str, ...]:
+    """Asked once a class: every delta is an event."""
+    return tuple(field.name for field in fields(event))
 
 
 @dataclass(frozen=True, kw_only=True)
