@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.db import DatabaseError
+from django.db import Error as DatabaseFault
 
 from chat import events
 from chat.broadcast import announce_reply, key_group, session_group, user_group
@@ -27,6 +27,13 @@ TRY_AGAIN_LATER = 1013
 class ChatConsumer(AsyncWebsocketConsumer):
     access: SocketAccess | None
     subscriptions: Subscriptions | None = None
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:  # nobody says "disconnect" to one that failed or was cancelled
+            if self.subscriptions is not None:
+                self.subscriptions.close()
 
     async def connect(self) -> None:
         self.access = self.scope["access"]
@@ -58,32 +65,29 @@ class ChatConsumer(AsyncWebsocketConsumer):
         except ChatError as error:
             request_id = getattr(error, "request_id", request_id)
             self.subscriptions.put(events.ErrorFrame.of(error, request_id))
-        except DatabaseError:
+        except DatabaseFault:
             logger.exception("frame_failed")
             sentence = "The database did not answer. Nothing was changed; send it again."
             self.subscriptions.put(events.ErrorFrame(code="unavailable", message=sentence, request_id=request_id))
 
     async def create_message(self, frame: events.MessageCreate) -> None:
-        await self._begin(await writer.run(start.create_message, self.access.asker, frame), frame)
+        await self._show(await get_hub().begin(start.create_message, self.access.asker, frame), frame)
 
     async def create_reply(self, frame: events.ReplyCreate) -> None:
-        await self._begin(await writer.run(start.create_reply, self.access.asker, frame), frame)
+        await self._show(await get_hub().begin(start.create_reply, self.access.asker, frame), frame)
 
     async def continue_reply(self, frame: events.ReplyContinue) -> None:
         await get_hub().settle(frame.message_id)
-        await self._begin(await writer.run(start.continue_reply, self.access.asker, frame), frame)
+        await self._show(await get_hub().begin(start.continue_reply, self.access.asker, frame), frame)
 
-    async def _begin(self, started: Started, frame: events.ClientFrame) -> None:
-        """Run the reply, tell this socket in the contract's order, then the person's other sockets."""
-        hub = get_hub()
-        if started.job:
-            hub.run(started.job)
+    async def _show(self, started: Started, frame: events.ClientFrame) -> None:
+        """Tell this socket in the contract's order, then the person's other sockets."""
         self.subscriptions.add(UUID(started.conversation["id"]))
         for event in started.events(frame.request_id):
             self.subscriptions.put(event)
         await self.subscriptions.follow(started.reply, after=started.sequence_number)
         if started.job:
-            hub.spawn(announce_reply(self.access.asker.user_id, started, origin=self.channel_name))
+            get_hub().spawn(announce_reply(self.access.asker.user_id, started, origin=self.channel_name))
 
     async def cancel_reply(self, frame: events.ReplyCancel) -> None:
         ended = await writer.run(follow.cancel_reply, self.access.asker, frame.message_id)

@@ -23,5 +23,7 @@ def get_hub() -> ReplyHub:
 
 async def shutdown() -> None:
     """Interrupt what runs, keeping every word. Call it before the loop ends."""
-    if hub := _hubs.pop(asyncio.get_running_loop(), None):
+    loop = asyncio.get_running_loop()
+    if hub := _hubs.get(loop):
         await hub.stop()
+        del _hubs[loop]

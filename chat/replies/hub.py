@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 import structlog
@@ -24,9 +25,11 @@ from chat.replies.pump import Pump
 from chat.replies.reaper import Reaper
 from chat.replies.remote import CancelLine, RemoteLogs
 from chat.replies.running import RunningReply
-from chat.replies.start import ReplyJob
+from chat.replies.start import ReplyJob, Started
 from chat.replies.watch import Watch, said
 
+P = ParamSpec("P")
+T = TypeVar("T")
 logger = structlog.get_logger(__name__)
 
 MATERIALISE_EVERY = 1.0
@@ -47,6 +50,7 @@ class ReplyHub:
         self._rendering: dict[UUID, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._services: list[asyncio.Task[Any]] = []
+        self._is_stopping = False
 
     def start(self) -> None:
         """Start the pump, the reaper and what listens to other processes. Safe to call again."""
@@ -60,6 +64,16 @@ class ReplyHub:
             )
             self._services = [asyncio.create_task(_keep_running(loop)) for loop in loops]
 
+    async def begin(self, start: Callable[P, Started], /, *args: P.args, **kwargs: P.kwargs) -> Started:
+        """Write what `start` writes and run its reply, even when the socket that asked goes away meanwhile."""
+        return await asyncio.shield(self.spawn(self._begin(partial(start, *args, **kwargs))))
+
+    async def _begin(self, start: Callable[[], Started]) -> Started:
+        started = await writer.run(start)
+        if started.job:
+            self.run(started.job)
+        return started
+
     def run(self, job: ReplyJob) -> None:
         """Produce this reply in a task of this process; no socket owns it."""
         self.start()
@@ -72,6 +86,8 @@ class ReplyHub:
             last_sequence_number=job.last_sequence_number,
         )
         self._pump.add(reply)
+        if self._is_stopping:
+            reply.stop()
         reply.runner = self.spawn(self._run(reply, job))
 
     async def add_watch(self, watch: Watch, *, end: str | None = None) -> None:
@@ -118,17 +134,22 @@ class ReplyHub:
 
     async def stop(self) -> None:
         """The process ends: its replies are interrupted with every word they have, and say so."""
+        self._is_stopping = True
         for reply in self._pump.replies.values():
             reply.stop()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=LAST_WORDS)
+        try:
+            async with asyncio.timeout(LAST_WORDS):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        except TimeoutError:
+            logger.warning("last_words_not_kept", replies=len(self._pump.replies))
         for service in self._services:
             service.cancel()
         await asyncio.gather(*self._services, return_exceptions=True)
         self._services = []
         self._renderers.shutdown(wait=False)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run it to its end, whatever becomes of the socket that asked."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
