@@ -70,6 +70,12 @@ class BrokenCheckpointError(TrainingError):
     code = "broken_checkpoint"
 
 
+class DiskError(TrainingError):
+    """Something could not be written, most often because the disk is full."""
+
+    code = "disk"
+
+
 class TrainingMemoryError(TrainingError):
     """Out of memory. `details["suggestion"]` holds hyperparameters to try instead."""
 

@@ -53,7 +53,7 @@ MARKERS = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<start_of_
 TEXTS = [
     "user assistant system model",
     "the code word of the day is",
-    "hello there how are you",
+    "hello there how are you red green blue yellow",
     "[INST] [/INST] ### :",
 ]
 
@@ -94,7 +94,8 @@ def build_model(tokenizer: Any, *, seed: int = 0, **config: Any) -> Any:
     torch.manual_seed(seed)
     values = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     values |= {"num_key_value_heads": 1, "max_position_embeddings": 256, "vocab_size": len(tokenizer)}
-    values |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    # Wide enough that a few steps can move the logits of a frozen head.
+    values |= {"initializer_range": 0.8, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     return LlamaForCausalLM(LlamaConfig(**values | config)).eval()
 
 

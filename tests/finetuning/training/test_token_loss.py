@@ -28,11 +28,19 @@ def sequences(tokenizer):
     return [renderer.render(messages)[0] for messages in code_words(4)]
 
 
-def gradients(model, batches, *, tokens: int) -> list[torch.Tensor]:
+def all_gradients(model) -> torch.Tensor:
+    return torch.cat([parameter.grad.flatten().clone() for parameter in model.parameters()])
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return ((one - other).norm() / one.norm()).item()
+
+
+def gradients(model, batches, *, tokens: int) -> torch.Tensor:
     model.zero_grad()
     for batch in batches:
         (summed_loss(model, batch) / tokens).backward()
-    return [parameter.grad.clone() for parameter in model.parameters()]
+    return all_gradients(model)
 
 
 def split(sequences, size: int):
@@ -54,7 +62,7 @@ def test_one_batch_of_four_equals_four_batches_of_one(model, sequences):
     tokens = sum(sequence.trained_tokens for sequence in sequences)
     assert len({sequence.trained_tokens for sequence in sequences}) > 1  # else a mean of means would pass too
     one, four = (gradients(model, split(sequences, size), tokens=tokens) for size in (4, 1))
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(one, four, strict=True))
+    assert distance(one, four) < 1e-4
 
 
 def test_mean_of_means_would_give_other_gradients(model, sequences):
@@ -64,8 +72,7 @@ def test_mean_of_means_would_give_other_gradients(model, sequences):
     model.zero_grad()
     for batch in split(sequences, 1):
         (summed_loss(model, batch) / len(batch.targets) / len(sequences)).backward()
-    wrong = [parameter.grad for parameter in model.parameters()]
-    assert not all(torch.allclose(a, b, atol=1e-6) for a, b in zip(right, wrong, strict=True))
+    assert distance(right, all_gradients(model)) > 0.01
 
 
 def test_what_the_padding_is_changes_nothing(model, sequences):
