@@ -1,0 +1,47 @@
+"""Lets a model in training answer fixed prompts, to be read by people, and says whether its answers end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from finetuning.training.events import Answer
+from finetuning.training.rendering import ChatRenderer, Message
+
+
+@torch.no_grad()
+def write_answers(
+    model: Any, renderer: ChatRenderer, prompts: Sequence[Sequence[Message]], *, max_new_tokens: int = 64
+) -> list[Answer]:
+    """Greedy, so that answers of two steps differ by training alone. `has_stopped`: it ended with a stop token."""
+    was_training = model.training
+    model.eval()
+    answers = [_answer(model, renderer, prompt, max_new_tokens) for prompt in prompts]
+    model.train(was_training)
+    return answers
+
+
+def stop_rate(answers: Sequence[Answer]) -> float:
+    return sum(answer.has_stopped for answer in answers) / len(answers) if answers else 0.0
+
+
+def _answer(model: Any, renderer: ChatRenderer, prompt: Sequence[Message], max_new_tokens: int) -> Answer:
+    ids = torch.tensor([renderer.render_prompt(prompt)], device=model.device)
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        # The base's config may name sampling options, which a greedy answer would be warned about.
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=sorted(renderer.stop_token_ids),
+        pad_token_id=min(renderer.stop_token_ids),
+    )
+    written = output[0, ids.shape[1] :].tolist()
+    text = renderer.tokenizer.decode(written, skip_special_tokens=True)
+    has_stopped = bool(written) and written[-1] in renderer.stop_token_ids
+    return Answer(prompt=prompt[-1]["content"], text=text, has_stopped=has_stopped, tokens=len(written))

@@ -1,0 +1,142 @@
+"""Supervised fine-tuning of any causal model on conversations: LoRA or all weights, loss on the answers only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetuning.training.batching import split_by_length
+from finetuning.training.causal import (
+    RunOptions,
+    adapter_digest,
+    attach_lora,
+    data_digest,
+    load_causal,
+    run_loop,
+    sampler,
+    save_result,
+)
+from finetuning.training.hyperparameters import Hyperparameters, Method
+from finetuning.training.labels import PreparationReport, Prepared, prepare_conversations
+from finetuning.training.loop import Evaluation, TrainingResult
+from finetuning.training.rendering import Message, TrainingSequence
+from finetuning.training.token_loss import collate, summed_loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalOutcome:
+    """`folders` is empty for a stopped run. `held_out` is None when there were no held-out rows."""
+
+    result: TrainingResult
+    training: PreparationReport
+    held_out: PreparationReport | None
+    folders: dict[str, Path]
+    template_hash: str
+
+
+class SftObjective:
+    """Cross entropy on trained tokens; held-out loss and perplexity."""
+
+    def __init__(
+        self,
+        model: Any,
+        sequences: Sequence[TrainingSequence],
+        *,
+        held_out: Sequence[TrainingSequence] = (),
+        pad_token_id: int,
+        eval_batch_size: int,
+    ) -> None:
+        self.lengths = [len(sequence) for sequence in sequences]
+        self.evaluation_tokens = sum(map(len, held_out))
+        self._model = model
+        self._sequences = sequences
+        self._held_out = held_out
+        self._pad_token_id = pad_token_id
+        self._eval_batch_size = eval_batch_size
+
+    def units(self, rows: Sequence[int]) -> int:
+        return sum(self._sequences[row].trained_tokens for row in rows)
+
+    def loss(self, rows: Sequence[int]) -> torch.Tensor:
+        return self._loss(self._sequences, rows)
+
+    def evaluate(self, check: Callable[[], None]) -> Evaluation | None:
+        if not self._held_out:
+            return None
+        lengths = [len(sequence) for sequence in self._held_out]
+        total = 0.0
+        for rows in split_by_length(range(len(lengths)), lengths, batch_size=self._eval_batch_size):
+            check()
+            total += self._loss(self._held_out, rows).item()
+        loss = total / sum(sequence.trained_tokens for sequence in self._held_out)
+        return Evaluation({"eval_loss": loss, "perplexity": math.exp(min(loss, 50.0))}, score=loss)
+
+    def _loss(self, sequences: Sequence[TrainingSequence], rows: Sequence[int]) -> torch.Tensor:
+        batch = collate(
+            [sequences[row] for row in rows], pad_token_id=self._pad_token_id, device=str(self._model.device)
+        )
+        return summed_loss(self._model, batch)
+
+
+def train_sft(
+    base_folder: Path,
+    conversations: Iterable[Sequence[Message]],
+    *,
+    options: RunOptions,
+    hyperparameters: Hyperparameters,
+    held_out: Iterable[Sequence[Message]] = (),
+    method: Method = Method.LORA_SFT,
+    adapter: Path | None = None,
+) -> CausalOutcome:
+    """Train, keep the best weights, save them. `adapter` goes on with an earlier adapter of the same base.
+
+    Blocks for as long as it takes; `options.should_stop` is asked between batches. Raises what `errors.py` names.
+    """
+    base, renderer = load_causal(base_folder, options)
+    window = base.context_window
+    prepared = prepare_conversations(
+        conversations, renderer, context_window=window, max_length=hyperparameters.max_length
+    )
+    held_rows = list(held_out)
+    length = prepared.report.max_length
+    held: Prepared | None = (
+        prepare_conversations(held_rows, renderer, context_window=window, max_length=length) if held_rows else None
+    )
+    is_lora = method is Method.LORA_SFT
+    model = attach_lora(base, hyperparameters, adapter=adapter) if is_lora else base.model
+    objective = SftObjective(
+        model,
+        prepared.sequences,
+        held_out=held.sequences if held else (),
+        pad_token_id=base.pad_token_id,
+        eval_batch_size=hyperparameters.per_device_eval_batch_size,
+    )
+    fingerprint = {
+        "method": method.value,
+        "data": data_digest([*prepared.sequences, *(held.sequences if held else ())]),
+        "template": renderer.template_hash,
+        "adapter": adapter_digest(adapter),
+    }
+    result = run_loop(
+        model,
+        objective,
+        base,
+        hyperparameters=hyperparameters,
+        options=options,
+        fingerprint=fingerprint,
+        on_evaluation=sampler(model, renderer, options),
+    )
+    origin = {"method": method.value, "hyperparameters": hyperparameters.to_dict(), "data": fingerprint["data"]}
+    folders = save_result(model, base, renderer, result=result, options=options, **origin)
+    return CausalOutcome(
+        result=result,
+        training=prepared.report,
+        held_out=held.report if held else None,
+        folders=folders,
+        template_hash=renderer.template_hash,
+    )
