@@ -30,7 +30,8 @@ WATCHERS = 3
 WORKS_WITHIN = 15.0
 SAID_WITHIN = 15.0
 PATIENCE = 90.0
-ASK_AGAIN_AFTER = 1.0
+# As somebody who reads that it failed, and presses "Try again".
+ASK_AGAIN_AFTER = 3.0
 
 
 @dataclass
