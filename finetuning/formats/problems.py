@@ -87,7 +87,7 @@ class FileRefusedError(FormatError):
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """One row of a file: its line (in parquet its number, from 1), the example if there is one, and what was noticed."""
+    """One row of a file: its line (in parquet its number), its example if there is one, what was noticed."""
 
     line: int
     example: Example | None

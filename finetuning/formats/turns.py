@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from finetuning.formats.examples import Message, Messages, Role
 from finetuning.formats.problems import DEFAULT_LIMITS, Code, Problem, fail, warn
@@ -66,10 +66,10 @@ def get_optional_text(row: Row, name: str) -> str:
 def refuse_tools_and_media(row: Row) -> None:
     """A row that needs tools or pictures means something else without them."""
     for key in TOOL_KEYS:
-        if key in row and row[key]:
+        if row.get(key):
             fail(Code.TOOLS_UNSUPPORTED, f'The row uses tools ("{key}"), which training does not support.')
     for key in MEDIA_KEYS:
-        if key in row and row[key]:
+        if row.get(key):
             fail(Code.MEDIA_UNSUPPORTED, f'The row comes with media ("{key}"); only text can be trained.')
 
 
@@ -112,7 +112,7 @@ def read_message(turn: object, number: int, *, warnings: list[Problem], roles: M
             warnings.append(warn(Code.EMPTY_SYSTEM_DROPPED, "An empty system message is left out."))
             return None
         fail(Code.EMPTY_TURN, f"Message {number} ({role}) is empty.")
-    return Message(role, text, _read_weight(turn, role, number, warnings) if "weight" in turn else 1)
+    return Message(role, text, _read_weight(turn, role, number, warnings) if len(turn) > 2 else 1)
 
 
 def check_order(messages: list[Message], *, first_number: int = 1) -> None:
@@ -176,12 +176,12 @@ def read_answer(value: object, name: str, *, warnings: list[Problem]) -> list[Me
     return messages
 
 
-def _refuse_role(given: object, number: int) -> None:
+def _refuse_role(given: object, number: int) -> NoReturn:
     if type(given) is not str:
         fail(Code.UNKNOWN_ROLE, f"Message {number} names no role.")
     if given in TOOL_ROLES:
         fail(Code.TOOLS_UNSUPPORTED, f"Message {number} belongs to a tool call, which training does not support.")
-    fail(Code.UNKNOWN_ROLE, f"Message {number} has the unknown role {ascii(given[:40])}.")
+    fail(Code.UNKNOWN_ROLE, f"Message {number} has the unknown role {given[:40]!a}.")
 
 
 def _check_extras(turn: Row, number: int) -> None:
@@ -196,16 +196,17 @@ def _join_parts(parts: list[object], number: int) -> str:
     for part in parts:
         if type(part) is not dict or part.get("type") != "text":
             fail(Code.MEDIA_UNSUPPORTED, f"Message {number} has a part that is not text; only text can be trained.")
-        texts.append(check_text(part.get("text"), f"Message {number}"))
+        texts.append(check_text(part.get("text", part.get("value")), f"Message {number}"))
     return "".join(texts)
 
 
 def _read_weight(turn: Row, role: Role, number: int, warnings: list[Problem]) -> int:
-    weight = turn["weight"]
+    weight = turn.get("weight", turn.get("loss_weight"))
     if weight is None:
         return 1
     if role != "assistant":
-        warnings.append(warn(Code.WEIGHT_IGNORED, "A weight counts on messages from the assistant only."))
+        if weight:
+            warnings.append(warn(Code.WEIGHT_IGNORED, "A weight counts on messages from the assistant only."))
         return 1
     if type(weight) not in (int, float) or weight not in (0, 1):  # True and "1" are no weights
         fail(Code.BAD_WEIGHT, f"Message {number} has a weight that is neither 0 nor 1.")
@@ -218,5 +219,12 @@ def _kind_of(value: object) -> str:
         return "missing"
     if type(value) in (list, dict) and not value:
         return "empty"
-    names = {str: "a text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    names = {
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
     return names.get(type(value), f"a {type(value).__name__}")

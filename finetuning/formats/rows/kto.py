@@ -18,7 +18,21 @@ from finetuning.formats.turns import (
     refuse_tools_and_media,
 )
 
-GOOD = {"true", "1", "1.0", "yes", "good", "desirable", "up", "thumbs_up", "thumbs up", "thumbsup", "👍", "+1", "positive"}
+GOOD = {
+    "true",
+    "1",
+    "1.0",
+    "yes",
+    "good",
+    "desirable",
+    "up",
+    "thumbs_up",
+    "thumbs up",
+    "thumbsup",
+    "👍",
+    "+1",
+    "positive",
+}
 BAD = {"false", "0", "0.0", "-1", "no", "bad", "undesirable", "down", "thumbs_down", "thumbs down", "thumbsdown", "👎"}
 BAD |= {"negative", "-1.0"}
 
@@ -76,7 +90,7 @@ FIELDS = (
     Field("prompt", required=False, synonyms=("question", "instruction")),
     Field("completion", required=False, synonyms=("response", "answer", "output")),
     Field("messages", required=False, synonyms=("conversations",)),
-    Field("label", synonyms=("kto_tag", "thumb", "thumbs", "rating", "is_good", "feedback")),
+    Field("label", synonyms=("kto_tag", "thumb", "thumbs", "is_good", "desirable")),
     Field("system", required=False, synonyms=("system_prompt",)),
 )
 FORMAT = RowFormat("kto", "KTO labels", "kto", FIELDS, recognise, read)

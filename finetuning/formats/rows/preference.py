@@ -1,6 +1,6 @@
 """Preference pairs: a prompt with a chosen and a rejected answer, each a text, a message or a list of messages.
 
-Without a prompt the two sides are whole conversations, and what they share at the start is the prompt.
+Two sides that begin with the user are whole conversations, and what they share at the start is the prompt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def read(row: Row, warnings: list[Problem]) -> PreferenceExample:
     refuse_tools_and_media(row)
     chosen = read_answer(row.get("chosen"), "chosen", warnings=warnings)
     rejected = read_answer(row.get("rejected"), "rejected", warnings=warnings)
-    if row.get("prompt") is None and type(row.get("chosen")) is list:
+    if (
+        chosen[0].role != "assistant" and rejected[0].role != "assistant"
+    ):  # a prompt beside them only repeats their start
         prompt, chosen, rejected = split_common_start(chosen, rejected)
     else:
         prompt = read_prompt(row.get("prompt"), "prompt", system=get_optional_text(row, "system"), warnings=warnings)
@@ -66,8 +68,8 @@ def _stripped(messages: list[Message]) -> list[tuple[str, str]]:
 
 FIELDS = (
     Field("prompt", required=False, synonyms=("question", "instruction", "conversations", "messages")),
-    Field("chosen", synonyms=("preferred", "chosen_response")),
-    Field("rejected", synonyms=("dispreferred", "rejected_response")),
+    Field("chosen", synonyms=("preferred", "chosen_response", "chosen_messages")),
+    Field("rejected", synonyms=("dispreferred", "rejected_response", "rejected_messages")),
     Field("system", required=False, synonyms=("system_prompt",)),
 )
 FORMAT = RowFormat("preference", "Preference pairs", "preference", FIELDS, recognise, read)

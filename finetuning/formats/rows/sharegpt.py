@@ -1,4 +1,4 @@
-"""ShareGPT: {"conversations": [{"from": "human" | "gpt" | "system", "value"}], "system"?}; rows with tools are refused."""
+"""ShareGPT: {"conversations": [{"from": "human" | "gpt" | "system", "value"}], "system"?}; tools are refused."""
 
 from __future__ import annotations
 
