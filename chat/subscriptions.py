@@ -12,8 +12,11 @@ from chat.replies import get_hub
 from chat.replies.log import END, Entry
 from chat.replies.watch import Watch
 
-# A reader this far behind is dropped with "try again later"; it comes back and resumes from the log.
+# A reader this far behind, or one that takes nothing for so long, is dropped with "try again later"; it comes back and
+# resumes from the log. A long reply replayed at once is no backlog: a server that takes it all keeps up.
 LARGEST_BACKLOG = 20_000
+LONGEST_SEND = 30.0
+SLOW_SEND = 0.1
 
 
 class Outbox:
@@ -32,10 +35,21 @@ class Outbox:
         self._task.cancel()
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            if self._frames.qsize() > LARGEST_BACKLOG:
+            frame = await self._frames.get()
+            began = loop.time()
+            try:
+                async with asyncio.timeout(LONGEST_SEND):
+                    await self._send(frame)
+            except TimeoutError:
                 return await self._on_overflow()
-            await self._send(await self._frames.get())
+            if self._frames.qsize() > LARGEST_BACKLOG and loop.time() - began > SLOW_SEND:
+                return await self._on_overflow()
+            if not self._frames.empty():
+                await asyncio.sleep(
+                    0
+                )  # Daphne takes a frame without waiting: a long replay must not hold up the others
 
 
 class Subscriptions:

@@ -10,11 +10,48 @@ from uuid import UUID
 import pytest
 from asgiref.sync import sync_to_async
 
-from chat import replies
+from chat import replies, subscriptions
 from chat.models import Message
 from chat.replies import get_hub, start
 from tests.chat.support import Socket, cookie_of
 from tests.support.upstream import answer_text
+
+
+async def test_a_replay_longer_than_the_backlog_is_delivered_and_lets_others_in(monkeypatch):
+    monkeypatch.setattr(subscriptions, "LARGEST_BACKLOG", 10)
+    sent: list[str] = []
+    is_over, others_ran = asyncio.Event(), asyncio.Event()
+
+    async def send(frame: str) -> None:
+        sent.append(frame)
+        if len(sent) == 1000:
+            is_over.set()
+
+    async def overflow() -> None:
+        is_over.set()
+
+    outbox = subscriptions.Outbox(send, overflow)
+    for number in range(1000):
+        outbox.put(str(number))
+    asyncio.get_running_loop().call_later(0, lambda: others_ran.set() if len(sent) < 1000 else None)
+    await is_over.wait()
+    assert sent == [str(number) for number in range(1000)]
+    assert others_ran.is_set()
+    outbox.close()
+
+
+async def test_a_reader_that_takes_nothing_is_dropped(monkeypatch):
+    monkeypatch.setattr(subscriptions, "LONGEST_SEND", 0.01)
+    dropped = asyncio.Event()
+
+    async def overflow() -> None:
+        dropped.set()
+
+    outbox = subscriptions.Outbox(lambda frame: asyncio.Event().wait(), overflow)
+    outbox.put("frame")
+    async with asyncio.timeout(10):
+        await dropped.wait()
+    outbox.close()
 
 
 @pytest.fixture
