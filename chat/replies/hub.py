@@ -19,7 +19,7 @@ from chat.events import ReplyEnded, encode
 from chat.markdown import render_block
 from chat.replies import log, store
 from chat.replies.database import reader, writer
-from chat.replies.log import END, Entry
+from chat.replies.log import DELTA, END, Entry
 from chat.replies.producer import Producer
 from chat.replies.pump import Pump
 from chat.replies.reaper import Reaper
@@ -98,7 +98,8 @@ class ReplyHub:
         self.start()
         reply = self._pump.replies.get(watch.message_id)
         if reply and not reply.is_seeded and watch.after < reply.first_sequence_number:
-            watch.show(said(await _read_log(watch.message_id)))
+            # Its words of before; all its blocks are told by the reply itself.
+            watch.show([entry for entry in await _read_log(watch.message_id) if entry.kind == DELTA])
             reply = self._pump.replies.get(watch.message_id)
         if reply:
             reply.add_watch(watch)

@@ -27,7 +27,7 @@ class Watch:
 
 def said(entries: Sequence[Entry]) -> list[Entry]:
     """What a log says without its end."""
-    return [entry for entry in entries if entry.kind not in (RESUME, END)]
+    return [entry for entry in visible(entries) if entry.kind != END]
 
 
 def visible(entries: Sequence[Entry]) -> list[Entry]:
