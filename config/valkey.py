@@ -14,6 +14,8 @@ from config.app_settings import get_settings
 # A blocking pool waits for a free connection; the plain one raises when many coroutines ask at once.
 MAX_CONNECTIONS = 32
 SOCKET_TIMEOUT = 30.0
+# Synchronous calls are short and hold up a thread that others wait for: a Valkey that hangs must not stop them too.
+SYNC_SOCKET_TIMEOUT = 2.0
 
 _async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis] = WeakKeyDictionary()
 
@@ -39,8 +41,8 @@ def get_valkey_sync() -> redis.Redis:
     pool = redis.BlockingConnectionPool.from_url(
         get_settings().redis_url,
         max_connections=MAX_CONNECTIONS,
-        timeout=20,
-        socket_timeout=SOCKET_TIMEOUT,
+        timeout=SYNC_SOCKET_TIMEOUT,
+        socket_timeout=SYNC_SOCKET_TIMEOUT,
         decode_responses=True,
     )
     return redis.Redis.from_pool(pool)

@@ -75,6 +75,8 @@ class RunningReply:
         self._watches: set[Watch] = set()
         self._cuts = {last_sequence_number: _Cut(len(self._content), len(self._reasoning))}
         self._kept_sequence_number = last_sequence_number
+        self._kept_cut = _Cut(0, 0)
+        self._kept_content = self._kept_reasoning = ""
 
     @property
     def content(self) -> str:
@@ -187,9 +189,13 @@ class RunningReply:
         if number == self._kept_sequence_number:
             return None
         self._kept_sequence_number = number
-        cut = self._cuts[number]
-        content, reasoning = "".join(self._content[: cut.content]), "".join(self._reasoning[: cut.reasoning])
-        return Progress(self.message_id, self.owner_token, content, reasoning, number)
+        kept, cut = self._kept_cut, self._cuts[number]
+        # Only what is new is joined, and no number below this one is asked for again.
+        self._kept_content += "".join(self._content[kept.content : cut.content])
+        self._kept_reasoning += "".join(self._reasoning[kept.reasoning : cut.reasoning])
+        self._kept_cut = cut
+        self._cuts = {later: place for later, place in self._cuts.items() if later >= number}
+        return Progress(self.message_id, self.owner_token, self._kept_content, self._kept_reasoning, number)
 
     def _add_delta(self, *, text: str | None = None, reasoning: str | None = None, tail: Tail | None = None) -> None:
         self.sequence_number += 1

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import tempfile
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
 from django.db import IntegrityError, InterfaceError
 
+from chat import limits
 from chat.replies import get_hub, hub, log, store
 from chat.replies.pump import Pump
 from chat.replies.running import RunningReply
+from config import valkey
 from models_hub.base import Usage
 from tests.chat.support import assert_whole
 from tests.support.upstream import answer_text
@@ -102,3 +107,35 @@ def test_what_no_database_takes_never_becomes_part_of_a_reply():
     reply.cut()
     assert reply.content == "a?bc é"
     assert reply.entries[0].frame.encode()
+
+
+def test_progress_is_the_logged_text_however_often_it_is_asked_for():
+    reply = RunningReply(uuid4(), uuid4(), uuid4(), content="so far ", last_sequence_number=1)
+    reply.resume(log_is_gone=False)
+    for number in range(2, 7):
+        reply.add_reasoning(f"r{number} ")
+        reply.add_text(f"w{number} ")
+        reply.cut()
+        reply.acknowledge(len(reply.entries))
+        if number % 2:
+            progress = reply.progress()
+            assert (progress.content, progress.reasoning) == (reply.content, reply.reasoning)
+            assert progress.last_sequence_number == reply.sequence_number
+            assert reply.progress() is None
+    reply.add_text("not logged")
+    reply.cut()
+    assert reply.progress().content == "so far w2 w3 w4 w5 w6 "
+
+
+def test_a_valkey_that_hangs_holds_up_no_message(settings, monkeypatch):
+    """It takes the connection and then says nothing. The default would be half a minute for each message."""
+    monkeypatch.setattr(valkey, "SYNC_SOCKET_TIMEOUT", 0.05)
+    monkeypatch.setattr(valkey, "SOCKET_TIMEOUT", None)
+    for cached in (valkey.get_valkey_sync, limits._limiter):
+        monkeypatch.setattr(cached.__module__ + "." + cached.__name__, cached.__wrapped__)
+    monkeypatch.setattr(limits, "get_valkey_sync", valkey.get_valkey_sync)
+    with socket.socket(socket.AF_UNIX) as hanging, tempfile.TemporaryDirectory() as folder:
+        hanging.bind(f"{folder}/valkey")
+        hanging.listen()
+        settings.DIALOOP = replace(settings.DIALOOP, redis_url=f"unix://{folder}/valkey")
+        limits.count_message(1)
