@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from channels.consumer import get_handler_name
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import Error as DatabaseFault
 
@@ -34,6 +35,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         finally:  # nobody says "disconnect" to one that failed or was cancelled
             if self.subscriptions is not None:
                 self.subscriptions.close()
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """As Channels does, but for its look in another thread for old database connections: ours are kept."""
+        await getattr(self, get_handler_name(message))(message)
 
     async def connect(self) -> None:
         self.access = self.scope["access"]
@@ -114,6 +119,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.subscriptions.follow(message, after=frame.after.get(UUID(message["id"]), 0))
 
     async def unsubscribe(self, frame: events.ConversationUnsubscribe) -> None:
+        if not self.subscriptions.follows(frame.conversation_id):
+            await reader.run(follow.check_conversation, self.access.asker, frame.conversation_id)
         self.subscriptions.remove(frame.conversation_id)
 
     async def ping(self, frame: events.Ping) -> None:

@@ -180,3 +180,7 @@ class ProviderBadResponseError(ProviderError):
 
     code = "provider_bad_response"
     retryable = True
+
+
+class ProviderRefusedError(ProviderBadResponseError):
+    """The provider refused this one request, for what is in it: no sign that the model is down."""

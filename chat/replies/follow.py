@@ -25,6 +25,11 @@ class RepliesToShow:
     ended: list[dict[str, Any]]
 
 
+def check_conversation(asker: Asker, conversation_id: UUID) -> None:
+    """Raises NotFoundError for somebody else's and for none."""
+    get_conversation(conversation_id, user=get_asker(asker))
+
+
 def list_replies_to_show(asker: Asker, conversation_id: UUID, named: Collection[UUID]) -> RepliesToShow:
     """The replies of a conversation that run, and those of the named ones that have ended."""
     conversation = get_conversation(conversation_id, user=get_asker(asker))

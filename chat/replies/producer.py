@@ -24,6 +24,7 @@ from models_hub.base import (
     ModelHubError,
     ProviderBadResponseError,
     ProviderError,
+    ProviderRefusedError,
     ReasoningDelta,
     TextDelta,
 )
@@ -81,6 +82,9 @@ class Producer:
             self._end.requested_model = self._job.targets[0].slug
         try:
             await self._stream_fitting(clients.open_reply_source(target), target)
+        except ProviderRefusedError:
+            breaker.record_success(target.slug)
+            raise
         except ProviderError:
             breaker.record_failure(target.slug)
             raise

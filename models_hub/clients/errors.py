@@ -22,6 +22,7 @@ from models_hub.base import (
     ProviderError,
     ProviderNotFoundError,
     ProviderRateLimitError,
+    ProviderRefusedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
 )
@@ -97,7 +98,7 @@ def _provider_error(target: ModelTarget, status: int, detail: str, *, retry_afte
         message = f"The provider of {name} has a fault (status {status})."
         return ProviderUnavailableError(message, detail=detail, retry_after=retry_after)
     if status:
-        return ProviderBadResponseError(f"The provider of {name} refused the request ({status}).", detail=detail)
+        return ProviderRefusedError(f"The provider of {name} refused the request ({status}).", detail=detail)
     return ProviderBadResponseError(f"The provider of {name} reported an error.", detail=detail)
 
 

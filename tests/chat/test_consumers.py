@@ -212,8 +212,10 @@ async def test_parent_from_another_conversation_of_the_same_person_is_not_found(
 
 
 async def test_unsubscribing_from_what_one_does_not_follow_is_no_error(alice, connect):
+    own = await Conversation.objects.acreate(owner=alice, model="scripted")
     socket = await connect(alice)
-    await socket.send("conversation.unsubscribe", conversation_id=MISSING)
+    assert await refuse_frame(socket, "conversation.unsubscribe", conversation_id=MISSING) == "not_found"
+    await socket.send("conversation.unsubscribe", conversation_id=str(own.id))
     await socket.send("ping")
     assert await socket.receive() == {"type": "pong"}
 

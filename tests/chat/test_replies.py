@@ -228,6 +228,15 @@ async def test_a_failing_model_rests_and_its_neighbour_does_not(alice, live, ups
     assert (await socket.finish(started["id"]))["status"] == "complete"
 
 
+async def test_requests_that_a_provider_refuses_do_not_shut_the_model_for_others(alice, model, connect):
+    socket = await connect(alice)
+    for _ in range(6):
+        started = await socket.ask("[[fail=bad]]", model="scripted")
+        assert (await socket.finish(started["id"]))["error"]["code"] == "provider_bad_response"
+    started = await socket.ask("[[tokens=2]]", model="scripted")
+    assert (await socket.finish(started["id"]))["status"] == "complete"
+
+
 async def test_edit_and_regenerate_make_siblings(alice, model, connect):
     socket = await connect(alice)
     first = await socket.ask("[[tokens=2]] one", model="scripted")
