@@ -20,10 +20,12 @@ HEARTBEAT_TTL = 10
 KEEP_AFTER_END = 3600
 KEEP_RUNNING = 24 * 3600
 
-# An id that the log has already is what a repeated append meets, and is no error.
+# An id that the log has already is what a repeated append meets, and is no error. A log that lacks what came before was
+# lost with a Valkey that keeps nothing, and takes no more until it is appended whole.
 _APPEND = """
 if redis.call('GET', KEYS[2]) == ARGV[1] then return -1 end
-for i = 3, #ARGV, 3 do
+if ARGV[3] ~= '' and #redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]) == 0 then return -2 end
+for i = 4, #ARGV, 3 do
   local added = redis.pcall('XADD', KEYS[1], ARGV[i], 'kind', ARGV[i + 1], 'frame', ARGV[i + 2])
   if type(added) == 'table' and added.err and not string.find(added.err, 'equal or smaller') then
     return redis.error_reply(added.err)
@@ -32,7 +34,7 @@ end
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
-_FENCED = -1
+_FENCED, _HAS_GAP = -1, -2
 
 DELTA = "delta"
 BLOCK = "block"
@@ -59,13 +61,15 @@ class Entry(NamedTuple):
 
 @dataclass
 class Append:
-    """New entries of one reply, and what became of them."""
+    """New entries of one reply, `behind` one that the log must have, and what became of them."""
 
     message_id: UUID
     owner_token: UUID
     entries: Sequence[Entry]
     keep: int = KEEP_RUNNING
+    behind: Entry | None = None
     fenced: bool = field(default=False, init=False)
+    has_gap: bool = field(default=False, init=False)
 
 
 def log_key(message_id: UUID) -> str:
@@ -86,12 +90,13 @@ async def append(appends: Sequence[Append]) -> None:
     for item in appends:
         values = [value for entry in item.entries for value in (entry.id, entry.kind, entry.frame)]
         keys = (log_key(item.message_id), fence_key(item.message_id))
-        pipe.eval(_APPEND, 2, *keys, str(item.owner_token), item.keep, *values)
+        behind = item.behind.id if item.behind else ""
+        pipe.eval(_APPEND, 2, *keys, str(item.owner_token), item.keep, behind, *values)
     results = await pipe.execute(raise_on_error=False)
     for item, result in zip(appends, results, strict=True):
         if isinstance(result, Exception):
             raise result
-        item.fenced = result == _FENCED
+        item.fenced, item.has_gap = result == _FENCED, result == _HAS_GAP
 
 
 async def beat(owners: Iterable[tuple[UUID, UUID]]) -> None:

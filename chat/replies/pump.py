@@ -101,6 +101,9 @@ class Pump:
         for reply, item, count in batch:
             if item.fenced:
                 self._on_fenced(reply)
+            elif item.has_gap:
+                reply.log_has_gap = True
+                self.wake()
             else:
                 reply.acknowledge(count)
         return True

@@ -61,6 +61,7 @@ class RunningReply:
         self.runner: asyncio.Task[None] | None = None
         self.entries: list[Entry] = []
         self.logged = 0
+        self.log_has_gap = False
         self.unrendered: list[Block] = []
         self.html: list[str] = []
         self.logged_everything = asyncio.Event()
@@ -143,11 +144,15 @@ class RunningReply:
 
     def append(self, *, again: bool, keep: int) -> Append | None:
         """What the log lacks; everything when it may have lost something."""
-        entries = self.entries if again else self.entries[self.logged :]
-        return Append(self.message_id, self.owner_token, tuple(entries), keep) if entries else None
+        first = 0 if again or self.log_has_gap else self.logged
+        if first == len(self.entries):
+            return None
+        behind = self.entries[first - 1] if first else None
+        return Append(self.message_id, self.owner_token, tuple(self.entries[first:]), keep, behind)
 
     def acknowledge(self, count: int) -> None:
         """The log has the first `count` entries: hand the new ones to whoever watches here."""
+        self.log_has_gap = False
         fresh, self.logged = visible(self.entries[self.logged : count]), max(self.logged, count)
         for watch in tuple(self._watches):
             watch.show(fresh)

@@ -139,3 +139,16 @@ def test_a_valkey_that_hangs_holds_up_no_message(settings, monkeypatch):
         hanging.listen()
         settings.DIALOOP = replace(settings.DIALOOP, redis_url=f"unix://{folder}/valkey")
         limits.count_message(1)
+
+
+async def test_a_log_that_was_lost_without_a_word_is_made_whole(alice, model, connect):
+    """A Valkey that keeps nothing began anew between two appends: no call failed."""
+    socket = await connect(alice)
+    started = await socket.ask("[[tokens=20 rate=50]]", model="scripted")
+    for _ in range(3):
+        await socket.receive_until("reply.delta")
+    await valkey.get_valkey().delete(log.log_key(UUID(started["id"])))
+    ended = await socket.finish(started["id"])
+    assert_whole(socket, ended)
+    numbers = [entry.sequence_number for entry in await log.read(UUID(started["id"])) if entry.kind == log.DELTA]
+    assert numbers == list(range(1, ended["last_sequence_number"] + 1))
