@@ -119,6 +119,6 @@ def test_what_is_exported_is_found_again():
 
 def test_heavy_packages_are_not_imported():
     heavy = "django", "torch", "transformers", "pandas", "datasets", "pyarrow", "numpy"
-    program = "import sys, finetuning.formats as f; f.list_row_formats(); print(*sys.modules)"
+    program = "import sys, finetuning.formats as f, finetuning.scanning; f.list_row_formats(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "finetuning.formats" in loaded and not set(heavy) & set(loaded)
