@@ -56,6 +56,11 @@ class Code(StrEnum):
     EMPTY_SYSTEM_DROPPED = "empty_system_dropped"
     UNANSWERED_END = "unanswered_end"
     WEIGHT_IGNORED = "weight_ignored"
+    # what a dataset as a whole warns of
+    ONE_CLASS = "one_class"
+    LOPSIDED_LABELS = "lopsided_labels"
+    RARE_LABEL = "rare_label"
+    LENGTH_BIAS = "length_bias"
 
 
 @dataclass(frozen=True, slots=True)
