@@ -8,24 +8,34 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import aiohttp
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.kill.browser import Browser
-from tests.kill.ground import running_product, session_cookie, signed_in
+from tests.kill.ground import cookie_of, running_product, signed_in
 from tests.kill.rounds import VICTIMS, Outcome, Round
 from tests.support.product import Product
+
+
+def open_browser(product: Product, session: aiohttp.ClientSession) -> Browser:
+    return Browser(product.address, cookie_of(session, "sessionid"))
 
 
 async def play(product: Product, *, rounds: int, seed: int, victims: list[str]) -> list[Outcome]:
     rng = random.Random(seed)
     outcomes = []
-    async with signed_in(product.address) as session, Browser(product.address, session_cookie(session)) as browser:
+    async with (
+        signed_in(product.address) as session,
+        Browser(product.address, cookie_of(session, "sessionid")) as browser,
+    ):
         for number in range(rounds):
             if number % len(victims) == 0:
                 rng.shuffle(victims)
@@ -43,9 +53,9 @@ def summarize(outcomes: list[Outcome]) -> None:
         print(f"{'':<15}              next message {spread([outcome.works for outcome in of_it])}")
         if said := [outcome.said for outcome in of_it if outcome.said is not None]:
             print(f"{'':<15}              interrupted said after that {spread(said)}")
-    faulty = [outcome for outcome in outcomes if outcome.faults]
     replies = sum(outcome.statuses.total() for outcome in outcomes)
-    print(f"{len(outcomes)} rounds, {replies} replies, {len(faulty)} rounds with a fault")
+    faulty, late = sum(bool(outcome.faults) for outcome in outcomes), sum(bool(outcome.late) for outcome in outcomes)
+    print(f"{len(outcomes)} rounds, {replies} replies: {faulty} rounds with a fault, {late} too late")
 
 
 def spread(values: list[float]) -> str:
@@ -60,12 +70,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=list(VICTIMS))
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the product is stopped, too
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dialoop-kill-") as folder, running_product(Path(folder)) as product:
         outcomes = asyncio.run(play(product, rounds=options.rounds, seed=options.seed, victims=options.victims))
     summarize(outcomes)
     print(f"{time.monotonic() - started:.0f} s in all, seed {options.seed}")
-    sys.exit(any(outcome.faults for outcome in outcomes))
+    sys.exit(any(outcome.faults or outcome.late for outcome in outcomes))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ def running_product(folder: Path) -> Iterator[Product]:
         OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1",
         OPENAI_API_KEY="sk-scripted",
         OPENAI_MODELS=MODEL,
-        DEFAULT_MODEL=MODEL,
         MESSAGES_PER_MINUTE="0",
         SIGNUP="approval",
     )
@@ -62,11 +61,15 @@ async def signed_in(address: str) -> AsyncIterator[aiohttp.ClientSession]:
         headers = {"Referer": f"{address}/accounts/login/"}
         async with session.post(f"{address}/accounts/login/", data=form, headers=headers) as response:
             assert response.ok
+        # What the page asks when nothing else is picked; the installation's own default stays the engine's.
+        headers |= {"X-CSRFToken": cookie_of(session, "csrftoken")}
+        async with session.patch(f"{address}/api/me", json={"default_model": MODEL}, headers=headers) as response:
+            assert response.ok
         yield session
 
 
-def session_cookie(session: aiohttp.ClientSession) -> str:
-    [value] = [cookie.value for cookie in session.cookie_jar if cookie.key == "sessionid"]
+def cookie_of(session: aiohttp.ClientSession, name: str) -> str:
+    [value] = [cookie.value for cookie in session.cookie_jar if cookie.key == name]
     return value
 
 

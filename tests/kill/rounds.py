@@ -70,6 +70,8 @@ class Outcome:
     victim: str
     moment: float
     faults: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    """Promises of time that were broken."""
     back: float = 0.0
     works: float = 0.0
     said: float | None = None
@@ -81,7 +83,7 @@ class Outcome:
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items()))
         return (
             f"{self.victim:<15} killed at {self.moment:4.0%}  back {self.back:5.2f} s  next message {self.works:5.2f} s"
-            f"  {statuses}{said}" + "".join(f"\n    FAULT {fault}" for fault in self.faults)
+            f"  {statuses}{said}" + "".join(f"\n    FAULT {fault}" for fault in (*self.faults, *self.late))
         )
 
 
@@ -231,9 +233,9 @@ class Round:
     def _judge_times(self) -> None:
         outcome = self._outcome
         if outcome.works > WORKS_WITHIN:
-            outcome.faults.append(f"the next message worked only after {outcome.works:.1f} s")
+            outcome.late.append(f"the next message worked only after {outcome.works:.1f} s")
         if outcome.said is not None and outcome.said > SAID_WITHIN:
-            outcome.faults.append(f"interrupted was said only after {outcome.said:.1f} s")
+            outcome.late.append(f"interrupted was said only after {outcome.said:.1f} s")
 
 
 def faults_of(seen: Seen, kept: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from tests.kill.browser import Browser, is_installed
-from tests.kill.ground import running_product, session_cookie, signed_in
+from tests.kill.ground import cookie_of, running_product, signed_in
 from tests.kill.rounds import BROWSER, VICTIMS, Round
 from tests.support.product import Product
 
@@ -28,7 +28,7 @@ async def person(product: Product) -> AsyncIterator[tuple]:
     """A session of somebody signed in, and his browser where there is one."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(signed_in(product.address))
-        browser = Browser(product.address, session_cookie(session)) if is_installed() else None
+        browser = Browser(product.address, cookie_of(session, "sessionid")) if is_installed() else None
         yield session, browser and await stack.enter_async_context(browser)
 
 
@@ -40,3 +40,5 @@ async def test_a_kill_costs_no_word_and_no_message(product, person, victim, time
         pytest.skip("Chromium is not installed")
     outcome = await Round(product, session, browser, victim=victim, rng=random.Random(f"{victim} {time}")).play()
     assert not outcome.faults, str(outcome)
+    if victim != "engine":  # how fast a model loads is the machine's affair, and the benchmark's
+        assert not outcome.late, str(outcome)
