@@ -15,18 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import aiohttp
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.kill.browser import Browser
 from tests.kill.ground import cookie_of, running_product, signed_in
 from tests.kill.rounds import VICTIMS, Outcome, Round
 from tests.support.product import Product
-
-
-def open_browser(product: Product, session: aiohttp.ClientSession) -> Browser:
-    return Browser(product.address, cookie_of(session, "sessionid"))
 
 
 async def play(product: Product, *, rounds: int, seed: int, victims: list[str]) -> list[Outcome]:
