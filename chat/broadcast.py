@@ -5,7 +5,8 @@ The channel layer carries these and nothing else: a reply's deltas go through it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import Any, ClassVar
 
 import structlog
 from asgiref.sync import async_to_sync
@@ -13,10 +14,7 @@ from channels.layers import get_channel_layer
 from django.db import transaction
 from redis.exceptions import RedisError
 
-from chat.events import ConversationCreated, ConversationUpdated, ServerEvent
-
-if TYPE_CHECKING:
-    from chat.replies.start import Started
+from chat.events import ServerEvent
 
 log = structlog.get_logger(__name__)
 
@@ -38,23 +36,6 @@ def announce(user_id: int, event: ServerEvent) -> None:
     _send_on_commit(user_group(user_id), {"type": "conversation.event", "frame": event.to_dict()})
 
 
-async def announce_reply(user_id: int, started: Started, *, origin: str) -> None:
-    """Tell the person's other sockets that this one began a reply; those that follow the conversation show it."""
-    kind = ConversationCreated if started.is_new_conversation else ConversationUpdated
-    message = {
-        "type": "reply.begun",
-        "origin": origin,
-        "after": started.sequence_number,
-        "reply": started.reply,
-        "conversation": kind(conversation=started.conversation).to_dict(),
-        "frames": [event.to_dict() for event in started.message_events(None)],
-    }
-    try:
-        await get_channel_layer().group_send(user_group(user_id), message)
-    except (RedisError, OSError):
-        log.warning("announcement_not_sent", group=user_group(user_id), kind=message["type"])
-
-
 def end_sockets(
     *, user_id: int | None = None, api_key_id: int | None = None, session_key_hash: str | None = None
 ) -> None:
@@ -68,13 +49,54 @@ def end_sockets(
             _send_on_commit(group, {"type": "access.ended"})
 
 
+def tell(group: str, message: dict[str, Any]) -> None:
+    """Send behind what was sent before. Where the replies run, nobody waits for it; elsewhere it is sent at once."""
+    line = Announcements.current
+    if line is None or not line.put(group, message):
+        async_to_sync(_send)(group, message)
+
+
+class Announcements:
+    """The line in which a process's announcements leave, one after another, behind what people wait for.
+
+    Sending each from the thread that made it would open an event loop and a connection for every one.
+    """
+
+    current: ClassVar[Announcements | None] = None
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
+        Announcements.current = self
+
+    def put(self, group: str, message: dict[str, Any]) -> bool:
+        """From any thread. False when the loop has ended."""
+        try:
+            self._loop.call_soon_threadsafe(self._waiting.put_nowait, (group, message))
+        except RuntimeError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await _send(*await self._waiting.get())
+
+    async def close(self) -> None:
+        """Send what waits; from now on everybody sends his own."""
+        if Announcements.current is self:
+            Announcements.current = None
+        while not self._waiting.empty():
+            await _send(*self._waiting.get_nowait())
+
+
 def _send_on_commit(group: str, message: dict[str, Any]) -> None:
-    transaction.on_commit(lambda: _send(group, message))
+    transaction.on_commit(lambda: tell(group, message))
 
 
-def _send(group: str, message: dict[str, Any]) -> None:
+async def _send(group: str, message: dict[str, Any]) -> None:
     """The change itself is kept already: with Valkey away for a moment, a page learns of it on its next load."""
     try:
-        async_to_sync(get_channel_layer().group_send)(group, message)
+        await get_channel_layer().group_send(group, message)
     except (RedisError, OSError):
         log.warning("announcement_not_sent", group=group, kind=message["type"])

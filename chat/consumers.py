@@ -11,7 +11,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import Error as DatabaseFault
 
 from chat import events
-from chat.broadcast import announce_reply, key_group, session_group, user_group
+from chat.broadcast import key_group, session_group, tell, user_group
 from chat.errors import ChatError, InvalidError
 from chat.replies import follow, get_hub, start
 from chat.replies.database import reader, writer
@@ -92,7 +92,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             self.subscriptions.put(event)
         await self.subscriptions.follow(started.reply, after=started.sequence_number)
         if started.job:
-            get_hub().spawn(announce_reply(self.access.asker.user_id, started, origin=self.channel_name))
+            tell(user_group(self.access.asker.user_id), started.news(origin=self.channel_name))
 
     async def cancel_reply(self, frame: events.ReplyCancel) -> None:
         ended = await writer.run(follow.cancel_reply, self.access.asker, frame.message_id)

@@ -14,6 +14,7 @@ from django.db import DataError, IntegrityError
 from django.db import Error as DatabaseFault
 from redis.exceptions import RedisError
 
+from chat.broadcast import Announcements
 from chat.errors import BusyError
 from chat.events import ReplyEnded, encode
 from chat.markdown import render_block
@@ -50,12 +51,15 @@ class ReplyHub:
         self._rendering: dict[UUID, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._services: list[asyncio.Task[Any]] = []
+        self._announcements: Announcements | None = None
         self._is_stopping = False
 
     def start(self) -> None:
         """Start the pump, the reaper and what listens to other processes. Safe to call again."""
         if not self._services:
+            self._announcements = Announcements()
             loops = (
+                self._announcements.run,
                 self._pump.run,
                 self._materialise_forever,
                 self._reaper.run,
@@ -148,6 +152,8 @@ class ReplyHub:
             service.cancel()
         await asyncio.gather(*self._services, return_exceptions=True)
         self._services = []
+        if self._announcements is not None:
+            await self._announcements.close()
         self._renderers.shutdown(wait=False)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -20,6 +20,7 @@ from chat import limits
 from chat.errors import BusyError, ForbiddenError, InvalidError, ModelUnavailableError, NotFoundError
 from chat.events import (
     ConversationCreated,
+    ConversationUpdated,
     MessageCreate,
     MessageCreated,
     ReplyContinue,
@@ -86,6 +87,18 @@ class Started:
         """What the asking socket is told, in the contract's order."""
         created = ConversationCreated(conversation=self.conversation, request_id=request_id)
         return [*([created] if self.is_new_conversation else []), *self.message_events(request_id)]
+
+    def news(self, *, origin: str) -> dict[str, Any]:
+        """What the person's other sockets are told; those that follow the conversation show the reply."""
+        kind = ConversationCreated if self.is_new_conversation else ConversationUpdated
+        return {
+            "type": "reply.begun",
+            "origin": origin,
+            "after": self.sequence_number,
+            "reply": self.reply,
+            "conversation": kind(conversation=self.conversation).to_dict(),
+            "frames": [event.to_dict() for event in self.message_events(None)],
+        }
 
     def message_events(self, request_id: str | None) -> list[ServerEvent]:
         conversation_id = self.conversation["id"]
