@@ -88,7 +88,7 @@ def folder_fingerprint(folder: Path) -> str:
 
 
 def _refuse_incomplete(folder: Path, info: dict[str, Any], fresh: tuple[str, ...]) -> None:
-    missing = {*info["missing_keys"], *(str(key) for key in info.get("mismatched_keys", ()))}
+    missing = {*info["missing_keys"], *(key[0] for key in info.get("mismatched_keys", ()))}
     lacking = sorted(name for name in missing if not name.startswith(fresh))
     if lacking:
         names = ", ".join(lacking[:MAX_NAMES_SHOWN]) + (", ..." if len(lacking) > MAX_NAMES_SHOWN else "")

@@ -11,20 +11,12 @@ from typing import Any
 import torch
 
 from finetuning.training.batching import split_by_length
-from finetuning.training.causal import (
-    RunOptions,
-    adapter_digest,
-    attach_lora,
-    data_digest,
-    load_causal,
-    run_loop,
-    sampler,
-    save_result,
-)
+from finetuning.training.causal import adapter_digest, attach_lora, data_digest, load_causal, sampler, save_result
 from finetuning.training.hyperparameters import Hyperparameters, Method
 from finetuning.training.labels import PreparationReport, Prepared, prepare_conversations
 from finetuning.training.loop import Evaluation, TrainingResult
 from finetuning.training.rendering import Message, TrainingSequence
+from finetuning.training.runs import RunOptions, run_loop
 from finetuning.training.token_loss import collate, summed_loss
 
 

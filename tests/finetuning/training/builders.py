@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tests.support.tiny_models import VOCABULARY
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
@@ -105,3 +108,18 @@ def code_words(rows: int) -> list[list[dict[str, Any]]]:
     return [
         conversation("hi " * (p % 5 + 1) + str(p), f"the word is {words[p % 4]}" * (p % 3 + 1)) for p in range(rows)
     ]
+
+
+def build_encoder(folder: Path, *, seed: int = 0) -> Path:
+    """A DistilBERT of a few thousand parameters without a head, as the starter's encoder is."""
+    import torch
+    from transformers import BertTokenizerFast, DistilBertConfig, DistilBertModel
+
+    torch.manual_seed(seed)
+    values = {"vocab_size": len(VOCABULARY), "dim": 16, "hidden_dim": 32, "n_layers": 1, "n_heads": 2}
+    model = DistilBertModel(DistilBertConfig(**values, max_position_embeddings=64, pad_token_id=0))
+    model.save_pretrained(folder)
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(VOCABULARY))
+    BertTokenizerFast(vocab=str(vocabulary), model_max_length=64).save_pretrained(folder)
+    return folder

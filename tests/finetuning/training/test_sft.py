@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetuning.training.causal import RunOptions
 from finetuning.training.errors import BaseModelError, DataError, ResumeMismatchError
 from finetuning.training.events import SamplesWritten, Started
 from finetuning.training.hyperparameters import Hyperparameters, Method
+from finetuning.training.runs import RunOptions
 from finetuning.training.sft import train_sft
 from models_hub.engine.loading import load_folder, stop_token_ids
 from models_hub.engine.options import Task

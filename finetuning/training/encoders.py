@@ -1,0 +1,52 @@
+"""What classification and masked-language training share: texts as token ids, and padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from finetuning.training.labels import choose_max_length
+from finetuning.training.loading import BaseModel
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """`ids[i]` has at most `max_length` tokens; `cut` rows were longer."""
+
+    ids: list[np.ndarray]
+    max_length: int
+    cut: int
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(ids) for ids in self.ids]
+
+
+def encode_texts(base: BaseModel, texts: Sequence[str], *, max_length: int | None) -> EncodedTexts:
+    """With the tokenizer's own special tokens; without `max_length` the 99th percentile of the texts' lengths."""
+    whole = base.tokenizer(list(texts), add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
+    lengths = [len(ids) for ids in whole]
+    limit = min(base.context_window, max_length or choose_max_length(lengths, context_window=base.context_window))
+    long = [row for row, length in enumerate(lengths) if length > limit]
+    # Cut by the tokenizer: it keeps the special token at the end.
+    shortened = (
+        base.tokenizer([texts[row] for row in long], truncation=True, max_length=limit)["input_ids"] if long else []
+    )
+    for row, ids in zip(long, shortened, strict=True):
+        whole[row] = ids
+    return EncodedTexts([np.asarray(ids, dtype=np.int32) for ids in whole], limit, len(long))
+
+
+def pad(rows: Sequence[np.ndarray], *, pad_token_id: int, device: Any) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` [rows, tokens]; an encoder looks both ways, so padding must be masked."""
+    width = max(map(len, rows))
+    ids = np.full((len(rows), width), pad_token_id, dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=np.int64)
+    for position, row in enumerate(rows):
+        ids[position, : len(row)] = row
+        mask[position, : len(row)] = 1
+    return {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
