@@ -69,6 +69,9 @@ class ClassificationObjective:
         self._labels = labels
         self._eval_batch_size = eval_batch_size
 
+    def prepare(self, check: Callable[[], None]) -> None:
+        """There is nothing to prepare."""
+
     def units(self, rows: Sequence[int]) -> int:
         return len(rows)
 

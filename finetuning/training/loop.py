@@ -52,6 +52,9 @@ class Objective(Protocol):
     lengths: Sequence[int]
     evaluation_tokens: int
 
+    def prepare(self, check: Callable[[], None]) -> None:
+        """Called once with the weights the run began with: before the first step, before a checkpoint is loaded."""
+
     def units(self, rows: Sequence[int]) -> int:
         """What the step's loss is divided by: trained tokens, or rows."""
 
@@ -122,9 +125,10 @@ class TrainingLoop:
 
     def run(self) -> TrainingResult:
         with explained(self._values):
-            self._resume()
-            self._announce()
             try:
+                self._prepare()
+                self._resume()
+                self._announce()
                 self._warm_up()
                 status = self._train()
                 self._save()
@@ -147,6 +151,12 @@ class TrainingLoop:
             precision=self._precision.name,
             evaluations=state.evaluations,
         )
+
+    @torch.no_grad()
+    def _prepare(self) -> None:
+        self._model.eval()
+        with self._precision.autocast():
+            self._objective.prepare(self._check)
 
     def _resume(self) -> None:
         stored = self._store.restore(self._model, self._optimizer)

@@ -51,6 +51,9 @@ class SftObjective:
         self._pad_token_id = pad_token_id
         self._eval_batch_size = eval_batch_size
 
+    def prepare(self, check: Callable[[], None]) -> None:
+        """There is nothing to prepare."""
+
     def units(self, rows: Sequence[int]) -> int:
         return sum(self._sequences[row].trained_tokens for row in rows)
 

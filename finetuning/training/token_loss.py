@@ -58,14 +58,17 @@ def trained_logits(model: Any, batch: TokenBatch) -> torch.Tensor:
     """The logits [trained tokens, vocabulary] at the positions whose next token is trained."""
     mask = functional.pad(batch.predicts, (0, 1))
     head = model.get_output_embeddings()
-    with _only(head, mask):
+    with only_positions(head, mask):
         logits = model(input_ids=batch.input_ids, use_cache=False).logits
     return logits[0] if isinstance(head, nn.Module) else logits[mask]
 
 
 @contextmanager
-def _only(head: Any, mask: torch.Tensor) -> Iterator[None]:
-    """Hands the head the masked positions only. Scaling or capping that a model does behind its head still happens."""
+def only_positions(head: Any, mask: torch.Tensor) -> Iterator[None]:
+    """Hands the head the positions of `mask` [rows, tokens] only, as one row.
+
+    Scaling or capping that a model does behind its head still happens.
+    """
     if not isinstance(head, nn.Module):
         yield
         return

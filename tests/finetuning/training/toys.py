@@ -48,6 +48,9 @@ class ToyObjective:
         self._scores = scores
         self._before_loss = before_loss
 
+    def prepare(self, check: Callable[[], None]) -> None:
+        """There is nothing to prepare."""
+
     def units(self, rows: Sequence[int]) -> int:
         return len(rows)
 
