@@ -107,6 +107,12 @@ def test_connection(connection: Connection) -> ModelHubError | None:
     return error
 
 
+def say_engine_is_up() -> None:
+    """By the engine itself, once it answers: a check during its start has shown it as down. Blocks."""
+    for connection in Connection.objects.filter(kind=ENGINE, base_url=get_settings().engine_url):
+        record_check(connection, None)
+
+
 def record_check(connection: Connection, error: ModelHubError | None) -> None:
     connection.last_checked_at = timezone.now()
     connection.last_error_code = error.code if error else ""

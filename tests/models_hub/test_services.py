@@ -126,3 +126,13 @@ def test_the_cache_folder_is_made(settings, tmp_path):
     settings.DIALOOP = replace(settings.DIALOOP, model_cache_dir=tmp_path / "a" / "b")
     assert services.create_model_cache_dir().is_dir()
     assert services.create_model_cache_dir() == tmp_path / "a" / "b"
+
+
+def test_an_engine_that_answers_is_shown_as_up_at_once(settings):
+    engine = Connection.objects.create(name="Engine", kind="engine", base_url=settings.DIALOOP.engine_url)
+    other = Connection.objects.create(name="Other", kind="engine", base_url="http://127.0.0.1:10")
+    for connection in (engine, other):
+        services.record_check(connection, ProviderUnavailableError("It cannot be reached."))
+    services.say_engine_is_up()
+    codes = dict(Connection.objects.values_list("name", "last_error_code"))
+    assert codes == {"Engine": "", "Other": "provider_unavailable"}

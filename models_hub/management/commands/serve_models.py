@@ -11,8 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, close_old_connections
 
 from config.app_settings import AppSettings, get_settings
+from models_hub import services
+
+logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
@@ -38,8 +42,18 @@ async def serve(settings: AppSettings) -> None:
     server = build_server(settings)
     address = urlsplit(settings.engine_url)
     await server.start(address.hostname or "127.0.0.1", address.port or 80)
+    await asyncio.to_thread(say_engine_is_up)
     await stop.wait()
     await server.stop()
+
+
+def say_engine_is_up() -> None:
+    try:
+        services.say_engine_is_up()
+    except DatabaseError:
+        logger.warning("engine could not say that it is up; the next check will find it")
+    finally:
+        close_old_connections()
 
 
 def build_server(settings: AppSettings) -> Any:
