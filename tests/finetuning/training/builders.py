@@ -123,3 +123,10 @@ def build_encoder(folder: Path, *, seed: int = 0) -> Path:
     vocabulary.write_text("\n".join(VOCABULARY))
     BertTokenizerFast(vocab=str(vocabulary), model_max_length=64).save_pretrained(folder)
     return folder
+
+
+def save_base(folder: Path, *, seed: int = 0, template: str = CHATML) -> Path:
+    tokenizer = build_tokenizer(template)
+    build_model(tokenizer, seed=seed).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

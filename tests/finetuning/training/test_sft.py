@@ -18,20 +18,13 @@ from finetuning.training.sft import train_sft
 from models_hub.engine.loading import load_folder, stop_token_ids
 from models_hub.engine.options import Task
 from models_hub.starter import verify_manifest
-from tests.finetuning.training.builders import LLAMA3, build_model, build_tokenizer, code_words, conversation
+from tests.finetuning.training.builders import LLAMA3, build_model, build_tokenizer, code_words, conversation, save_base
 from tests.finetuning.training.toys import Recorder, stop_at
 
 VALUES = Hyperparameters(
     learning_rate=0.02, max_steps=6, eval_steps=2, lora_dropout=0.2, precision="float32", per_device_train_batch_size=2
 )
 WORD = [conversation(f"code {p}", "blue") for p in range(8)]
-
-
-def save_base(folder: Path, *, seed: int = 0, **arguments) -> Path:
-    tokenizer = build_tokenizer(**arguments)
-    build_model(tokenizer, seed=seed).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,307 @@
+"""Preference training of causal models on the same loop: DPO on pairs, KTO on single rated answers.
+
+The reference is the model the run begins with, an earlier adapter included. Its log probabilities are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetuning.training.batching import split_by_length
+from finetuning.training.causal import adapter_digest, attach_lora, data_digest, load_causal, sampler, save_result
+from finetuning.training.errors import ConversationError, DataError
+from finetuning.training.hyperparameters import Hyperparameters, Method
+from finetuning.training.labels import Excluded
+from finetuning.training.loop import Evaluation, TrainingResult
+from finetuning.training.preference_losses import dpo_losses, kto_losses
+from finetuning.training.rendering import ChatRenderer, Message, TrainingSequence
+from finetuning.training.runs import RunOptions, digest, run_loop
+from finetuning.training.token_loss import collate, token_log_probabilities
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    prompt: Sequence[Message]
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class RatedAnswer:
+    prompt: Sequence[Message]
+    answer: str
+    is_desirable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceOutcome:
+    """`folders` is empty for a stopped run. `excluded` are training rows, `held_out_excluded` held-out ones."""
+
+    result: TrainingResult
+    folders: dict[str, Path]
+    template_hash: str
+    excluded: list[Excluded]
+    held_out_excluded: list[Excluded]
+
+
+class Answers:
+    """Groups of answers (a pair; or an answer and a mismatched one) and the reference's log probability of each."""
+
+    def __init__(self, model: Any, groups: Sequence[tuple[TrainingSequence, ...]], *, pad_token_id: int) -> None:
+        self.lengths = [sum(map(len, group)) for group in groups]
+        self._model = model
+        self._groups = groups
+        self._pad_token_id = pad_token_id
+        self._reference: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def remember_reference(self, check: Callable[[], None], *, batch_size: int) -> None:
+        self._reference = torch.zeros(len(self._groups), len(self._groups[0]) if self._groups else 0)
+        for rows in split_by_length(range(len(self)), self.lengths, batch_size=batch_size):
+            check()
+            self._reference[rows] = self.log_probabilities(rows).cpu()
+
+    def log_probabilities(self, rows: Sequence[int], member: int | None = None) -> torch.Tensor:
+        """Of whole answers: [rows, members of a group], or [rows] for one member."""
+        members = range(len(self._groups[0])) if member is None else [member]
+        sequences = [self._groups[row][m] for row in rows for m in members]
+        batch = collate(sequences, pad_token_id=self._pad_token_id, device=str(self._model.device))
+        values = token_log_probabilities(self._model, batch)
+        return values.view(len(rows), -1) if member is None else values
+
+    def reference(self, rows: Sequence[int]) -> torch.Tensor:
+        if self._reference is None:
+            raise RuntimeError("The reference is remembered by `prepare`, which the loop calls first.")
+        return self._reference[list(rows)].to(self._model.device)
+
+
+class DpoObjective:
+    """`accuracy` is the share of held-out pairs whose chosen answer gained more than the rejected one."""
+
+    def __init__(self, train: Answers, held_out: Answers, *, hyperparameters: Hyperparameters) -> None:
+        self.lengths = train.lengths
+        self.evaluation_tokens = sum(held_out.lengths)
+        self._train = train
+        self._held_out = held_out
+        self._values = hyperparameters
+
+    def prepare(self, check: Callable[[], None]) -> None:
+        for answers in (self._train, self._held_out):
+            answers.remember_reference(check, batch_size=self._values.per_device_eval_batch_size)
+
+    def units(self, rows: Sequence[int]) -> int:
+        return len(rows)
+
+    def loss(self, rows: Sequence[int]) -> torch.Tensor:
+        return self._losses(self._train, rows)[0].sum()
+
+    def evaluate(self, check: Callable[[], None]) -> Evaluation | None:
+        if not len(self._held_out):
+            return None
+        losses, margins = [], []
+        batch_size = self._values.per_device_eval_batch_size
+        for rows in split_by_length(range(len(self._held_out)), self._held_out.lengths, batch_size=batch_size):
+            check()
+            loss, margin = self._losses(self._held_out, rows)
+            losses.append(loss)
+            margins.append(margin)
+        margin, loss = torch.cat(margins), torch.cat(losses).mean().item()
+        metrics = {"eval_loss": loss, "accuracy": (margin > 0).float().mean().item(), "margin": margin.mean().item()}
+        return Evaluation(metrics, score=loss)
+
+    def _losses(self, answers: Answers, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        ours, reference = answers.log_probabilities(rows), answers.reference(rows)
+        losses = dpo_losses(
+            ours[:, 0],
+            ours[:, 1],
+            reference_chosen=reference[:, 0],
+            reference_rejected=reference[:, 1],
+            beta=self._values.beta,
+        )
+        gained = ours - reference
+        return losses, gained[:, 0] - gained[:, 1]
+
+
+class KtoObjective:
+    """Each group is an answer and, for the distance to the reference, the answer of another row to the same prompt.
+
+    `margin` is how much more the good held-out answers gained than the bad ones.
+    """
+
+    def __init__(
+        self,
+        train: Answers,
+        held_out: Answers,
+        *,
+        is_desirable: Sequence[bool],
+        held_out_is_desirable: Sequence[bool],
+        hyperparameters: Hyperparameters,
+    ) -> None:
+        self.lengths = train.lengths
+        self.evaluation_tokens = sum(held_out.lengths)
+        self._train = (train, torch.tensor(is_desirable))
+        self._held_out = (held_out, torch.tensor(held_out_is_desirable))
+        self._values = hyperparameters
+
+    def prepare(self, check: Callable[[], None]) -> None:
+        for answers, _ in (self._train, self._held_out):
+            answers.remember_reference(check, batch_size=self._values.per_device_eval_batch_size)
+
+    def units(self, rows: Sequence[int]) -> int:
+        return len(rows)
+
+    def loss(self, rows: Sequence[int]) -> torch.Tensor:
+        return self._losses(*self._train, rows)[0].sum()
+
+    def evaluate(self, check: Callable[[], None]) -> Evaluation | None:
+        answers, is_desirable = self._held_out
+        if not len(answers):
+            return None
+        losses, gains = torch.zeros(len(answers)), torch.zeros(len(answers))
+        batch_size = self._values.per_device_eval_batch_size
+        for rows in split_by_length(range(len(answers)), answers.lengths, batch_size=batch_size):
+            check()
+            loss, gained = self._losses(answers, is_desirable, rows)
+            losses[rows], gains[rows] = loss.cpu(), gained.cpu()
+        loss = losses.mean().item()
+        metrics = {"eval_loss": loss}
+        if is_desirable.any() and not is_desirable.all():
+            metrics["margin"] = (gains[is_desirable].mean() - gains[~is_desirable].mean()).item()
+        return Evaluation(metrics, score=loss)
+
+    def _losses(
+        self, answers: Answers, is_desirable: torch.Tensor, rows: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        reference = answers.reference(rows)
+        with torch.no_grad():
+            kl = (answers.log_probabilities(rows, 1) - reference[:, 1]).mean().clamp(min=0)
+        ours = answers.log_probabilities(rows, 0)
+        losses = kto_losses(
+            ours,
+            reference=reference[:, 0],
+            is_desirable=is_desirable[list(rows)].to(ours.device),
+            kl=kl,
+            beta=self._values.beta,
+            desirable_weight=self._values.desirable_weight,
+            undesirable_weight=self._values.undesirable_weight,
+        )
+        return losses, (ours - reference[:, 0]).detach()
+
+
+@dataclass(frozen=True)
+class _Rows:
+    groups: list[tuple[TrainingSequence, ...]]
+    kept: list[int]
+    excluded: list[Excluded]
+
+
+def train_preferences(
+    base_folder: Path,
+    rows: Sequence[PreferencePair] | Sequence[RatedAnswer],
+    *,
+    options: RunOptions,
+    hyperparameters: Hyperparameters,
+    held_out: Sequence[PreferencePair] | Sequence[RatedAnswer] = (),
+    adapter: Path | None = None,
+) -> PreferenceOutcome:
+    """DPO for pairs, KTO for rated answers, with LoRA; `adapter` is the SFT adapter to go on with.
+
+    Rows that are too long are left out whole: a cut answer has another probability. Raises what `errors.py` names.
+    """
+    method = Method.DPO if isinstance(next(iter(rows), None), PreferencePair) else Method.KTO
+    base, renderer = load_causal(base_folder, options)
+    limit = hyperparameters.max_length or base.context_window
+    train = _render(renderer, rows, max_length=min(limit, base.context_window))
+    held = _render(renderer, held_out, max_length=min(limit, base.context_window))
+    if method is Method.KTO:
+        _refuse_one_sided([rows[row].is_desirable for row in train.kept])
+    model = attach_lora(base, hyperparameters, adapter=adapter)
+    pad = base.pad_token_id
+    sets = Answers(model, train.groups, pad_token_id=pad), Answers(model, held.groups, pad_token_id=pad)
+    objective = _objective(method, sets, (rows, train), (held_out, held), hyperparameters)
+    sequences = [sequence for part in (train, held) for group in part.groups for sequence in group]
+    ratings = [getattr(row, "is_desirable", None) for row in (*rows, *held_out)]
+    fingerprint = {
+        "method": method.value,
+        "data": digest([data_digest(sequences), ratings]),
+        "template": renderer.template_hash,
+        "adapter": adapter_digest(adapter),
+    }
+    result = run_loop(
+        model,
+        objective,
+        base,
+        hyperparameters=hyperparameters,
+        options=options,
+        fingerprint=fingerprint,
+        on_evaluation=sampler(model, renderer, options),
+    )
+    origin = {"method": method.value, "hyperparameters": hyperparameters.to_dict(), "data": fingerprint["data"]}
+    folders = save_result(model, base, renderer, result=result, options=options, **origin)
+    return PreferenceOutcome(
+        result=result,
+        folders=folders,
+        template_hash=renderer.template_hash,
+        excluded=train.excluded,
+        held_out_excluded=held.excluded,
+    )
+
+
+def _objective(
+    method: Method,
+    sets: tuple[Answers, Answers],
+    train: tuple[Sequence[Any], _Rows],
+    held_out: tuple[Sequence[Any], _Rows],
+    hyperparameters: Hyperparameters,
+) -> DpoObjective | KtoObjective:
+    if method is Method.DPO:
+        return DpoObjective(*sets, hyperparameters=hyperparameters)
+    ratings = [[rows[row].is_desirable for row in rendered.kept] for rows, rendered in (train, held_out)]
+    return KtoObjective(
+        *sets, is_desirable=ratings[0], held_out_is_desirable=ratings[1], hyperparameters=hyperparameters
+    )
+
+
+def _render(renderer: ChatRenderer, rows: Sequence[Any], *, max_length: int) -> _Rows:
+    rendered = _Rows([], [], [])
+    for row, item in enumerate(rows):
+        try:
+            group = tuple(_answer(renderer, item.prompt, text) for text in _texts(rows, row))
+            if max(map(len, group)) > max_length:
+                raise ConversationError(f"An answer with its prompt is longer than {max_length} tokens.")
+        except ConversationError as error:
+            rendered.excluded.append(Excluded(row, error.code, error.message))
+        else:
+            rendered.groups.append(group)
+            rendered.kept.append(row)
+    if rows and not rendered.groups:
+        raise DataError(f"None of the {len(rows)} rows can be trained on. {rendered.excluded[0].message}")
+    return rendered
+
+
+def _texts(rows: Sequence[Any], row: int) -> tuple[str, str]:
+    """Both answers of a pair; or the rated answer and that of the next row, which does not belong to the prompt."""
+    item = rows[row]
+    if isinstance(item, RatedAnswer):
+        return item.answer, rows[(row + 1) % len(rows)].answer
+    if item.chosen == item.rejected:
+        raise ConversationError("Both answers of the pair are the same.")
+    return item.chosen, item.rejected
+
+
+def _answer(renderer: ChatRenderer, prompt: Sequence[Message], text: str) -> TrainingSequence:
+    untrained = [{**message, "weight": 0} for message in prompt]
+    (sequence,) = renderer.render([*untrained, {"role": "assistant", "content": text}])
+    return sequence
+
+
+def _refuse_one_sided(ratings: Sequence[bool]) -> None:
+    if len(set(ratings)) < 2:
+        raise DataError("KTO needs answers rated good and answers rated bad; these have only one kind.")
