@@ -9,25 +9,24 @@ from finetuning.formats.problems import Code, Problem
 RawLine = tuple[int, bytes | Problem]  # its number from 1, and its bytes without the line end
 
 
-def split_lines(chunks: Iterator[bytes], *, max_bytes: int, separator: bytes = b"\n") -> Iterator[RawLine]:
-    """Lines as they come; the separator is one byte. A Windows file keeps its trailing carriage returns."""
-    rest: list[bytes] = []  # the start of a line whose end has not come
-    number, held, skipping = 1, 0, False
+def split_lines(chunks: Iterator[bytes], *, max_bytes: int) -> Iterator[RawLine]:
+    """Lines as they come. Those of a Windows file keep their carriage return."""
+    rest: list[bytes] = []  # the start of a line whose end has not come, dropped once it is too long
+    number, held = 1, 0
     for chunk in chunks:
-        pieces = chunk.split(separator)
+        pieces = chunk.split(b"\n")
         for piece in pieces[:-1]:
-            if skipping or held + len(piece) > max_bytes:
+            if held + len(piece) > max_bytes:
                 yield number, _too_long(max_bytes)
             else:
                 yield number, b"".join((*rest, piece)) if rest else piece
-            number += 1
-            rest, held, skipping = [], 0, False
+            number, rest, held = number + 1, [], 0
         held += len(pieces[-1])
-        if skipping or held > max_bytes:
-            rest, skipping = [], True
+        if held > max_bytes:
+            rest = []
         elif pieces[-1]:
             rest.append(pieces[-1])
-    if skipping:
+    if held > max_bytes:
         yield number, _too_long(max_bytes)
     elif rest:
         yield number, b"".join(rest)

@@ -104,6 +104,13 @@ def test_a_broken_value_of_an_array_does_not_take_the_others_with_it(broken, sep
     assert {line for line, _ in codes(results)} == {3}
 
 
+def test_a_missing_mark_is_made_good_by_the_line_end():
+    good = json.dumps(GOOD, indent=1)
+    broken = good.replace('"Hi"', '"Hi', 1)
+    results = read(f"[{', '.join([good, broken, good] * 3)}]".encode(), JSON, limits=Limits(max_resyncs=0))
+    assert [bool(result.example) for result in results] == [True, False, True] * 3
+
+
 def test_objects_over_several_lines_are_read():
     data = "\n".join(json.dumps(GOOD, indent=2) for _ in range(3)).encode()
     assert [result.line for result in read(data)] == [1, 13, 25]

@@ -87,6 +87,12 @@ def test_a_label_seen_once_is_for_training():
     assert all(assign_splits(rows, seed=seed)[-1] == TRAIN for seed in range(20))
 
 
+def test_large_shares_leave_every_label_something_to_train():
+    rows = make_items(9)
+    splits = assign_splits(rows, seed=0, shares={"validation": 0.9})
+    assert {row.label for row, split in zip(rows, splits, strict=True) if split == TRAIN} == set("abc")
+
+
 @pytest.mark.parametrize("shares", [{"validation": 1.0}, {"validation": -0.1}, {"a": 0.5, "b": 0.5}])
 def test_shares_that_leave_nothing_are_refused(shares):
     with pytest.raises(ValueError, match="shares"):
