@@ -55,6 +55,13 @@ def test_only_its_owner_reaches_it(embedded, start):
     assert client(embedded).config_get("port") == {"port": "0"}
 
 
+def test_nothing_acknowledged_waits_in_memory_for_a_slow_disk(embedded, start):
+    """With everysec it does, for up to two seconds: killed together with web, it cost words that were on a page."""
+    start()
+    kept = client(embedded).config_get("appendonly", "appendfsync")
+    assert kept == {"appendonly": "yes", "appendfsync": "no"}
+
+
 def test_memory_is_never_freed_by_forgetting(embedded, start):
     start()
     assert client(embedded).config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
