@@ -49,8 +49,11 @@ class Evaluation:
 class Objective(Protocol):
     """What is trained. Rows are numbers from 0; `lengths[row]` is its tokens."""
 
-    lengths: Sequence[int]
-    evaluation_tokens: int
+    @property
+    def lengths(self) -> Sequence[int]: ...
+
+    @property
+    def evaluation_tokens(self) -> int: ...
 
     def prepare(self, check: Callable[[], None]) -> None:
         """Called once with the weights the run began with: before the first step, before a checkpoint is loaded."""

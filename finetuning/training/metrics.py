@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def classification_metrics(
-    expected: Sequence[int], predicted: Sequence[int], *, labels: Sequence[str]
-) -> dict[str, Any]:
+def classification_metrics(expected: ArrayLike, predicted: ArrayLike, *, labels: Sequence[str]) -> dict[str, Any]:
     """`confusion[i][j]` counts rows of label i that were called label j. Ready for JSON.
 
     Macro-F1 is the mean over the labels that occur, so that a rare label counts as much as a frequent one.

@@ -112,9 +112,9 @@ class DpoObjective:
             loss, margin = self._losses(self._held_out, rows)
             losses.append(loss)
             margins.append(margin)
-        margin, loss = torch.cat(margins), torch.cat(losses).mean().item()
-        metrics = {"eval_loss": loss, "accuracy": (margin > 0).float().mean().item(), "margin": margin.mean().item()}
-        return Evaluation(metrics, score=loss)
+        gained, mean = torch.cat(margins), float(torch.cat(losses).mean())
+        metrics = {"eval_loss": mean, "accuracy": float((gained > 0).float().mean()), "margin": float(gained.mean())}
+        return Evaluation(metrics, score=mean)
 
     def _losses(self, answers: Answers, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         ours, reference = answers.log_probabilities(rows), answers.reference(rows)
@@ -170,11 +170,11 @@ class KtoObjective:
             check()
             loss, gained = self._losses(answers, is_desirable, rows)
             losses[rows], gains[rows] = loss.cpu(), gained.cpu()
-        loss = losses.mean().item()
-        metrics = {"eval_loss": loss}
+        mean = float(losses.mean())
+        metrics = {"eval_loss": mean}
         if is_desirable.any() and not is_desirable.all():
-            metrics["margin"] = (gains[is_desirable].mean() - gains[~is_desirable].mean()).item()
-        return Evaluation(metrics, score=loss)
+            metrics["margin"] = float(gains[is_desirable].mean() - gains[~is_desirable].mean())
+        return Evaluation(metrics, score=mean)
 
     def _losses(
         self, answers: Answers, is_desirable: torch.Tensor, rows: Sequence[int]
@@ -221,7 +221,7 @@ def train_preferences(
     train = _render(renderer, rows, max_length=min(limit, base.context_window))
     held = _render(renderer, held_out, max_length=min(limit, base.context_window))
     if method is Method.KTO:
-        _refuse_one_sided([rows[row].is_desirable for row in train.kept])
+        _refuse_one_sided(_ratings(rows, train))
     model = attach_lora(base, hyperparameters, adapter=adapter)
     pad = base.pad_token_id
     sets = Answers(model, train.groups, pad_token_id=pad), Answers(model, held.groups, pad_token_id=pad)
@@ -263,10 +263,16 @@ def _objective(
 ) -> DpoObjective | KtoObjective:
     if method is Method.DPO:
         return DpoObjective(*sets, hyperparameters=hyperparameters)
-    ratings = [[rows[row].is_desirable for row in rendered.kept] for rows, rendered in (train, held_out)]
     return KtoObjective(
-        *sets, is_desirable=ratings[0], held_out_is_desirable=ratings[1], hyperparameters=hyperparameters
+        *sets,
+        is_desirable=_ratings(*train),
+        held_out_is_desirable=_ratings(*held_out),
+        hyperparameters=hyperparameters,
     )
+
+
+def _ratings(rows: Sequence[Any], rendered: _Rows) -> list[bool]:
+    return [rows[row].is_desirable for row in rendered.kept]
 
 
 def _render(renderer: ChatRenderer, rows: Sequence[Any], *, max_length: int) -> _Rows:

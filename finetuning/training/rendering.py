@@ -101,8 +101,8 @@ class ChatRenderer:
         return [*own, *messages]
 
     def _sequence(self, messages: Sequence[Message], text: str, turns: Sequence[int]) -> TrainingSequence:
-        spans = [self._span(messages, turn, text) for turn in turns]
-        if not all(spans):
+        spans = [span for turn in turns if (span := self._span(messages, turn, text))]
+        if len(spans) < len(turns):
             raise TemplateError(
                 "The chat template renders an answer differently from the prompt it is asked with, "
                 "so the tokens of the answer cannot be told apart."

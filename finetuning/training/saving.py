@@ -29,7 +29,7 @@ def save_adapter(model: PeftModel, base: BaseModel, folder: Path, *, origin: dic
         # The path of this machine's base says nothing elsewhere.
         model.peft_config[model.active_adapter].base_model_name_or_path = base.folder.name
         # "auto" would look for the base under its name, on the Hub too.
-        model.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)
+        model.save_pretrained(str(target), safe_serialization=True, save_embedding_layers=False)
         (target / "README.md").unlink(missing_ok=True)  # a form with nothing filled in
         base.tokenizer.save_pretrained(target)
 
@@ -77,7 +77,10 @@ def _write_folder(folder: Path, write: Callable[[Path], None], *, origin: dict[s
         fresh.mkdir(parents=True)
         with torch.no_grad():
             write(fresh)
-        files = {file.name: sha256_of(file) for file in sorted(fresh.iterdir()) if file.is_file()}
+        files = {}
+        for file in sorted(fresh.iterdir()):
+            file.chmod(0o644)  # safetensors lets only the owner read
+            files[file.name] = sha256_of(file)
         manifest = {"origin": {**origin, "packages": package_versions()}, "files": files}
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
