@@ -65,7 +65,7 @@ def find_access(headers: dict[str, str]) -> SocketAccess | None:
     user = get_user(request)
     if not user.is_authenticated or not user.is_active:
         return None
-    return SocketAccess(Asker(user.pk), hash_session_key(session_key))
+    return SocketAccess(Asker(user.pk, session_key=session_key), hash_session_key(session_key))
 
 
 def _session(session_key: str) -> SessionBase:

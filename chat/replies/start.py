@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.contrib.sessions.models import Session
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -46,10 +47,11 @@ REMEMBER_REQUESTS = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Asker:
-    """Who speaks: a person, through a browser or with one of his API keys."""
+    """Who speaks: a person, through a browser he is signed in to or with one of his API keys."""
 
     user_id: int
     api_key_id: int | None = None
+    session_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +111,19 @@ class Started:
 
 
 def get_asker(asker: Asker) -> User:
-    """The person, checked anew at every request: a key may be revoked and an account closed under an open socket."""
+    """The person, checked anew at every request: access may have ended under an open socket that was not told."""
     user = User.objects.filter(id=asker.user_id, is_active=True).first()
-    is_key_usable = asker.api_key_id is None or ApiKey.objects.usable().filter(id=asker.api_key_id).exists()
-    if user is None or not is_key_usable:
+    if user is None or not _still_holds(asker):
         raise ForbiddenError("Your access has ended. Sign in again.")
     return user
+
+
+def _still_holds(asker: Asker) -> bool:
+    """Whether the key is not revoked, the sign-in neither ended nor too old."""
+    if asker.api_key_id is not None:
+        return ApiKey.objects.usable().filter(id=asker.api_key_id).exists()
+    sessions = Session.objects.filter(session_key=asker.session_key, expire_date__gt=timezone.now())
+    return not asker.session_key or sessions.exists()
 
 
 def create_message(asker: Asker, frame: MessageCreate) -> Started:

@@ -10,6 +10,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
 from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 
 from accounts import services as accounts
 from accounts.models import ApiKey
@@ -421,3 +422,10 @@ async def test_a_conversation_somebody_begins_is_not_told_to_others(alice, bob, 
     assert created["conversation"]["id"] == started["conversation_id"]
     assert "request_id" not in created
     assert await other.nothing_comes()
+
+
+async def test_signed_out_socket_that_was_not_told_is_refused(alice, model, connect):
+    """The word that ends a socket may be lost with Valkey; the next request finds out all the same."""
+    socket = await connect(alice)
+    await sync_to_async(Session.objects.all().delete)()
+    assert await refuse_frame(socket, "message.create", content="[[tokens=2]]", model="scripted") == "forbidden"
