@@ -11,10 +11,9 @@ from django.utils import timezone
 from chat import replies
 from chat.models import Conversation, Message
 from chat.replies import database
-from models_hub import breaker, clients
-from models_hub.clients import retries
+from models_hub import clients
 from tests.chat.support import Socket, cookie_of, make_model
-from tests.support.fixtures import upstream  # noqa: F401
+from tests.support.fixtures import closed_breakers, fast_retries, upstream  # noqa: F401
 
 
 def make_message(conversation, content="Hello", *, role="user", parent=None, **fields):
@@ -42,18 +41,6 @@ def make_conversation(owner, title="A talk", *texts, **fields):
 @pytest.fixture
 def talk(alice):
     return make_conversation(alice, "Rivers", "Which river is longest?", "The Nile.", "And in Europe?", "The Volga.")
-
-
-@pytest.fixture(autouse=True)
-def _fast_retries(monkeypatch):
-    monkeypatch.setattr(retries, "FIRST_DELAY", 0.001)
-
-
-@pytest.fixture(autouse=True)
-def _closed_breakers():
-    breaker.reset()
-    yield
-    breaker.reset()
 
 
 @pytest.fixture

@@ -14,16 +14,8 @@ from uuid import uuid4
 
 from playwright.async_api import BrowserContext, Error, Page, async_playwright
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from tests.support.chromium import ARGUMENTS, CHROMIUM
+
 LOOK_EVERY = 0.1
 OPEN_AGAIN_AFTER = 0.3
 STATE = """id => {

@@ -1,4 +1,4 @@
-"""Fixtures any test may import: `upstream`, a scripted provider of its own, and `real_engine`, one for the session."""
+"""Fixtures for a conftest.py to import: a scripted provider, the real engine, retries and breakers for tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from models_hub import breaker
+from models_hub.clients import retries
 from tests.support.engine import EngineProcess, start_engine
 from tests.support.upstream import Upstream
 
@@ -15,6 +17,19 @@ def upstream() -> Iterator[Upstream]:
     server = Upstream().start()
     yield server
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The waits between attempts keep their order and lose their length."""
+    monkeypatch.setattr(retries, "FIRST_DELAY", 0.001)
+
+
+@pytest.fixture(autouse=True)
+def closed_breakers() -> Iterator[None]:
+    breaker.reset()
+    yield
+    breaker.reset()
 
 
 @pytest.fixture(scope="session")
