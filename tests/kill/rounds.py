@@ -118,6 +118,7 @@ class Round:
             await self._reach(self._outcome.moment)
             killed_at = time.monotonic()
             back = await self._kill(killed_at)
+            await self._watchers[1].drop()  # somebody is always just coming back
             await self._in_time("the next message works", self._next_message(stack))
             self._outcome.works = time.monotonic() - killed_at
             await self._in_time("the questions are taken, and the page shows the end", asyncio.gather(back, *asks))

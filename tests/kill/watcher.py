@@ -92,6 +92,11 @@ class Watcher:
         self.seen.setdefault(reply["id"], Seen(reply["conversation_id"]))
         await self._subscribe([reply["id"]])
 
+    async def drop(self) -> None:
+        """Lose the socket, and come back as after every loss."""
+        if self._socket is not None:
+            await self._socket.close()
+
     async def wait(self, is_true: Any) -> None:
         """Until it is, looked at whenever a frame has come."""
         async with self._news:
