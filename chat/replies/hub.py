@@ -37,6 +37,7 @@ MATERIALISE_EVERY = 1.0
 # How long a stopping process waits for its last words to be kept.
 LAST_WORDS = 5.0
 RESTART_AFTER = 1.0
+SERVICE_END = 0.5
 
 
 class ReplyHub:
@@ -148,13 +149,18 @@ class ReplyHub:
                     await asyncio.wait(self._tasks)
         except TimeoutError:
             logger.warning("last_words_not_kept", replies=len(self._pump.replies))
-        for service in self._services:
-            service.cancel()
-        await asyncio.gather(*self._services, return_exceptions=True)
-        self._services = []
+        await self._end_services()
         if self._announcements is not None:
             await self._announcements.close()
         self._renderers.shutdown(wait=False)
+
+    async def _end_services(self) -> None:
+        """Cancel until all have ended: a client library has been seen to swallow a cancellation."""
+        while self._services:
+            for service in self._services:
+                service.cancel()
+            _, unfinished = await asyncio.wait(self._services, timeout=SERVICE_END)
+            self._services = list(unfinished)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run it to its end, whatever becomes of the socket that asked."""

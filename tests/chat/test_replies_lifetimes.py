@@ -118,3 +118,23 @@ async def test_a_socket_that_dies_without_a_goodbye_is_no_longer_told(alice, mod
     await socket.receive_until("reply.delta")
     await kill(socket)
     assert not get_hub()._pump.replies[UUID(started["id"])]._watches
+
+
+async def test_a_swallowed_cancellation_does_not_hold_up_the_end(live):
+    """As a client library did once: a service went on after its one cancellation, and the process never ended."""
+    swallowed = asyncio.Event()
+
+    async def service() -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            swallowed.set()
+        await asyncio.sleep(3600)
+
+    hub = get_hub()
+    hub.start()
+    hub._services.append(asyncio.create_task(service()))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await replies.shutdown()
+    assert swallowed.is_set()
