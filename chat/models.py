@@ -20,6 +20,7 @@ class Conversation(models.Model):
     options = models.JSONField(default=dict, blank=True)
     current_leaf = models.ForeignKey("Message", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     pinned_at = models.DateTimeField(null=True, blank=True)
+    is_excluded_from_training = models.BooleanField(default=False, help_text="Whatever its owner has agreed to.")
     deleted_at = models.DateTimeField(null=True, blank=True, help_text="In the bin; purged later, until then undone.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -106,6 +107,54 @@ class Message(models.Model):
             return bool(self.content)
         was_cut = self.status in (Message.Status.INTERRUPTED, Message.Status.STOPPED)
         return was_cut or self.finish_reason == FinishReason.LENGTH
+
+
+class Feedback(models.Model):
+    """What the conversation's owner thinks of a reply. At most one a reply; changed by `chat.feedback` only."""
+
+    class Rating(models.IntegerChoices):
+        GOOD = 1, "Good"
+        BAD = -1, "Bad"
+
+    message = models.OneToOneField(Message, on_delete=models.CASCADE, related_name="feedback")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="feedback")
+    rating = models.SmallIntegerField(choices=Rating)
+    comment = models.TextField(blank=True)
+    tags = models.JSONField(default=list, blank=True, help_text="Of `chat.feedback.TAGS`.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name_plural = "feedback"
+        indexes = [models.Index(fields=["rating", "updated_at"], name="chat_feedback_rating")]
+
+    def __str__(self) -> str:
+        return f"{self.rating:+d}"
+
+
+class Correction(models.Model):
+    """The answer a person would have wanted. The original stays what it is; this stands beside it."""
+
+    message = models.OneToOneField(Message, on_delete=models.CASCADE, related_name="correction")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="corrections")
+    content = models.TextField()
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return f"correction of {self.message_id}"
+
+
+class Choice(models.Model):
+    """Which of several answers to one question is the best. The question is the parent of all of them."""
+
+    question = models.OneToOneField(Message, on_delete=models.CASCADE, related_name="choice")
+    chosen = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="choices")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return f"{self.chosen_id} is the best"
 
 
 class RequestReceipt(models.Model):

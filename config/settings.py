@@ -102,6 +102,7 @@ INSTALLED_APPS = [
     "accounts",
     "models_hub",
     "chat",
+    "finetuning",
 ]
 
 MIDDLEWARE = [

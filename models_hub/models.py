@@ -82,6 +82,12 @@ class ModelVersion(models.Model):
     context_window = models.PositiveIntegerField(null=True, blank=True)
     manifest = models.JSONField(default=dict, blank=True, help_text="SHA-256 of every file.")
     notes = models.TextField(blank=True)
+    system_prompt = models.TextField(
+        blank=True, help_text="It was trained with this; a conversation's own goes before."
+    )
+    template_hash = models.CharField(max_length=64, blank=True, help_text="Of the chat template it was trained with.")
+    needs_evaluation = models.BooleanField(default=False, help_text="Trained here: no promotion before an evaluation.")
+    evaluated_at = models.DateTimeField(null=True, blank=True, editable=False)
     retired_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

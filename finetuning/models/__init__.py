@@ -1,0 +1,28 @@
+"""Datasets and their frozen versions, fine-tuning jobs and schedules, evaluations and lineage."""
+
+from finetuning.models.datasets import (
+    Dataset,
+    DatasetImport,
+    DatasetVersion,
+    Example,
+    ImportProblem,
+    VersionContributor,
+)
+from finetuning.models.evaluations import Evaluation, Lineage
+from finetuning.models.jobs import FineTuningJob, JobEvent, JobMetric, Schedule, TrainingQueue
+
+__all__ = [
+    "Dataset",
+    "DatasetImport",
+    "DatasetVersion",
+    "Evaluation",
+    "Example",
+    "FineTuningJob",
+    "ImportProblem",
+    "JobEvent",
+    "JobMetric",
+    "Lineage",
+    "Schedule",
+    "TrainingQueue",
+    "VersionContributor",
+]
