@@ -1,0 +1,49 @@
+"""`/api/usage`: what one used, by day and model; for admins also what everybody used."""
+
+from __future__ import annotations
+
+import datetime
+
+from django.http import HttpRequest
+from ninja import Query, Router, Schema
+from pydantic import Field
+
+from chat import usage
+from chat.errors import ForbiddenError
+
+router = Router()
+
+
+class UsageQuery(Schema):
+    since: datetime.date | None = Field(None, description="First day (UTC). Default: 30 days up to `until`.")
+    until: datetime.date | None = Field(None, description="Last day (UTC), itself included. Default: today.")
+    everybody: bool = Field(False, description="For admins: of all people, told apart by `user`.")
+
+
+class UsageRow(Schema):
+    day: datetime.date
+    model: str
+    user: str | None = Field(description="Only with `everybody`.")
+    replies: int
+    failed: int = Field(description="Of the replies, those that failed or were interrupted.")
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class UsageReport(Schema):
+    since: datetime.date
+    until: datetime.date
+    items: list[UsageRow]
+    next_cursor: str | None = Field(None, description="Always null: the whole period comes at once.")
+
+
+@router.get("", response=UsageReport, summary="What was used")
+def get_usage(request: HttpRequest, query: Query[UsageQuery]) -> dict[str, object]:
+    """Replies and tokens by day and model, newest day first. Purged conversations are no longer in it."""
+    if query.everybody and not request.auth.is_superuser:
+        raise ForbiddenError("Only an admin may see what everybody used.")
+    until = query.until or usage.default_period()[1]
+    since = query.since or until - datetime.timedelta(days=29)
+    user = None if query.everybody else request.auth
+    items = usage.list_usage(user=user, since=since, until=until, by_user=query.everybody)
+    return {"since": since, "until": until, "items": items}
