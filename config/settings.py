@@ -272,6 +272,7 @@ UNFOLD = {
             "950": "#041f1b",
         }
     },
+    "DASHBOARD_CALLBACK": "config.dashboard.page.dashboard",
     "SIDEBAR": {"show_search": True, "navigation": "config.admin_sidebar.navigation"},
 }
 
