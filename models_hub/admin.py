@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from unfold.admin import ModelAdmin, TabularInline
@@ -263,17 +262,6 @@ class AliasAdmin(OnlyAdmins, ModelAdmin):
 @admin.register(AliasEvent)
 class AliasEventAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
     list_display = ("created_at", "model", "alias", "from_number", "to_number", "actor", "reason")
-    list_select_related = ("model", "from_version", "to_version", "actor")
+    list_select_related = ("model", "actor")
     list_filter = ("alias", "model")
     search_fields = ("model__slug", "alias", "reason")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[AliasEvent]:
-        return super().get_queryset(request).select_related("from_version__model", "to_version__model")
-
-    @display(description="from")
-    def from_number(self, event: AliasEvent) -> str:
-        return str(event.from_version.number) if event.from_version else "-"
-
-    @display(description="to")
-    def to_number(self, event: AliasEvent) -> str:
-        return str(event.to_version.number)

@@ -94,6 +94,6 @@ def move_alias(request: HttpRequest, slug: str, alias: str, move: AliasMove) -> 
         "model": slug,
         "alias": alias,
         "version": version.number,
-        "previous_version": event.from_version.number if event.from_version else None,
+        "previous_version": event.from_number,
         "reason": event.reason,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import DatabaseError, close_old_connections
 from django.db.models import QuerySet
 
+from config.app_settings import get_settings
 from models_hub.engine.errors import EngineBusyError, ModelNotReadyError
 from models_hub.engine.options import ModelSource, Task
 from models_hub.models import PRODUCTION, Alias, Connection, ModelVersion
@@ -63,4 +64,7 @@ def _source_of(version: ModelVersion) -> ModelSource:
     if not version.is_ready:
         reason = version.not_ready_reason or "It has no weights to answer with yet."
         raise ModelNotReadyError(f"{version} is not ready: {reason}", param="model")
+    # A version trained here whose folder is gone would otherwise be looked for on the Hub, under somebody's name.
+    if version.needs_evaluation and not (get_settings().model_cache_dir / version.source).is_dir():
+        raise ModelNotReadyError(f"The folder of {version} is not in the model cache any more.", param="model")
     return ModelSource(version.source, version.revision, Task(version.model.task))

@@ -256,7 +256,7 @@ def _sync_version(model: RegisteredModel, wanted: WantedModel, report: SyncRepor
     )
     production = model.aliases.filter(name=PRODUCTION).first()
     if production is None or (latest is not None and production.version_id == latest.pk):
-        move_alias(model, PRODUCTION, version, actor=None, reason=NOTE)
+        move_alias(model, PRODUCTION, version, actor=None, reason=NOTE, may_wait=True)
     report.add(f"Model {version} made.")
 
 

@@ -8,6 +8,8 @@ from django.db import models
 from django.utils import timezone
 
 PRODUCTION = "production"
+# The newest version trained here. It may be pointed at before its evaluation: nobody gets it by a bare slug.
+CANDIDATE = "candidate"
 
 
 class Connection(models.Model):
@@ -57,6 +59,9 @@ class RegisteredModel(models.Model):
     is_enabled = models.BooleanField(default=True)
     from_environment = models.BooleanField(default=False, editable=False)
     groups = models.ManyToManyField(Group, blank=True, help_text="Who may use it. Empty: everyone.")
+    newest_number = models.PositiveIntegerField(
+        default=0, editable=False, help_text="The highest its versions ever had: none gets a deleted one's number."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -118,19 +123,24 @@ class Alias(models.Model):
 
 
 class AliasEvent(models.Model):
-    """The history of an alias: who moved it from where to where, and why. Rows are only ever added."""
+    """The history of an alias: who moved it from where to where, and why. Rows are only ever added.
+
+    The numbers outlive the versions. Without `to_number` the alias was taken away.
+    """
 
     model = models.ForeignKey(RegisteredModel, on_delete=models.CASCADE, related_name="alias_events")
     alias = models.SlugField(max_length=50)
-    from_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, null=True, related_name="+")
-    to_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
+    from_version = models.ForeignKey(ModelVersion, on_delete=models.SET_NULL, null=True, related_name="+")
+    to_version = models.ForeignKey(ModelVersion, on_delete=models.SET_NULL, null=True, related_name="+")
+    from_number = models.PositiveIntegerField(null=True)
+    to_number = models.PositiveIntegerField(null=True)
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
     reason = models.CharField(max_length=500)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
         verbose_name = "alias event"
-        ordering = ["-created_at"]
+        ordering = ["-created_at", "-id"]
 
     def __str__(self) -> str:
-        return f"{self.alias} -> {self.to_version_id}"
+        return f"{self.alias} -> {self.to_number or 'nothing'}"

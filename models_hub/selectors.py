@@ -115,7 +115,7 @@ _PRODUCTION_SQL = """
 SELECT version.id, version.number, version.provider_model, version.is_ready, version.not_ready_reason,
     version.context_window, version.retired_at, model.id, model.slug, model.name, model.task, model.context_window,
     model.default_options, connection.id, connection.kind, connection.base_url, connection.encrypted_api_key,
-    connection.from_environment, connection.learned_parameters, fallback.slug
+    connection.from_environment, connection.learned_parameters, fallback.slug, version.system_prompt
 FROM models_hub_registeredmodel model
 JOIN models_hub_connection connection ON connection.id = model.connection_id AND connection.is_enabled
 JOIN models_hub_alias alias ON alias.model_id = model.id AND alias.name = %s
@@ -165,6 +165,7 @@ def _find_production(slug: str, *, user: User | None) -> ModelVersion | None:
         not_ready_reason=row[4],
         context_window=row[5],
         retired_at=row[6],
+        system_prompt=row[20],
     )
 
 
@@ -209,6 +210,7 @@ def _make_target(version: ModelVersion) -> ModelTarget:
         learned_parameters=dict(connection.learned_parameters.get(version.provider_model, {})),
         connection_id=connection.pk,
         fallback_slug=fallback if fallback != model.slug else "",
+        system_prompt=version.system_prompt,
     )
 
 

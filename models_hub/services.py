@@ -13,7 +13,7 @@ from django.utils import timezone
 from config.app_settings import get_settings
 from models_hub import encryption
 from models_hub.base import ModelHubError, ProviderAuthenticationError
-from models_hub.models import Alias, AliasEvent, Connection, ModelVersion, RegisteredModel
+from models_hub.models import CANDIDATE, PRODUCTION, Alias, AliasEvent, Connection, ModelVersion, RegisteredModel
 from models_hub.targets import CHAT, ENGINE, ModelTarget
 
 if TYPE_CHECKING:
@@ -175,12 +175,11 @@ def add_version(
 ) -> ModelVersion:
     """The next version of a model. Without `provider_model` it is `slug@number`, as the engine addresses its own."""
     with transaction.atomic():
-        RegisteredModel.objects.select_for_update().get(pk=model.pk)
-        newest = model.versions.order_by("-number").values_list("number", flat=True).first() or 0
+        number = _take_number(model)
         return ModelVersion.objects.create(
             model=model,
-            number=newest + 1,
-            provider_model=provider_model or f"{model.slug}@{newest + 1}",
+            number=number,
+            provider_model=provider_model or f"{model.slug}@{number}",
             source=source,
             revision=revision,
             is_ready=is_ready,
@@ -191,23 +190,77 @@ def add_version(
         )
 
 
+def _take_number(model: RegisteredModel) -> int:
+    """Never one that a deleted version had: engine, browser caches and people's notes know things by it."""
+    newest = RegisteredModel.objects.select_for_update().get(pk=model.pk).newest_number
+    highest = model.versions.order_by("-number").values_list("number", flat=True).first() or 0
+    number = max(newest, highest) + 1
+    RegisteredModel.objects.filter(pk=model.pk).update(newest_number=number)
+    return number
+
+
 def move_alias(
-    model: RegisteredModel, alias: str, version: ModelVersion, *, actor: User | None, reason: str
+    model: RegisteredModel,
+    alias: str,
+    version: ModelVersion,
+    *,
+    actor: User | None,
+    reason: str,
+    may_wait: bool = False,
 ) -> AliasEvent:
-    """Point an alias at a version and keep who did it and why. Raises AliasMoveError."""
+    """Point an alias at a version and keep who did it and why. Raises AliasMoveError.
+
+    `may_wait`: production may point at a version that is not ready, as set-up registers one before it has weights.
+    """
     with transaction.atomic():
         RegisteredModel.objects.select_for_update().get(pk=model.pk)
-        check_move(model, alias, version, reason)
-        row = Alias.objects.filter(model=model, name=alias).first()
-        before = row.version if row else None
+        version = _read_again(version)
+        check_move(model, alias, version, reason, may_wait=may_wait)
+        row = Alias.objects.select_related("version").filter(model=model, name=alias).first()
         Alias.objects.update_or_create(model=model, name=alias, defaults={"version": version})
-        return AliasEvent.objects.create(
-            model=model, alias=alias, from_version=before, to_version=version, actor=actor, reason=reason.strip()
-        )
+        return _keep_event(model, alias, row.version if row else None, version, actor=actor, reason=reason)
 
 
-def check_move(model: RegisteredModel, alias: str, version: ModelVersion, reason: str) -> None:
-    """Raises AliasMoveError when `move_alias` would."""
+def _read_again(version: ModelVersion) -> ModelVersion:
+    """What the caller has read may be outdated by now, or deleted."""
+    found = ModelVersion.objects.select_related("model").filter(pk=version.pk).first()
+    if found is None:
+        raise AliasMoveError(f"Version {version.number} is no longer there.")
+    return found
+
+
+def remove_alias(alias: Alias, *, actor: User | None, reason: str) -> AliasEvent:
+    """Take it away; what it was and why stays in the history."""
+    with transaction.atomic():
+        alias.delete()
+        return _keep_event(alias.model, alias.name, alias.version, None, actor=actor, reason=reason)
+
+
+def _keep_event(
+    model: RegisteredModel,
+    alias: str,
+    before: ModelVersion | None,
+    after: ModelVersion | None,
+    *,
+    actor: User | None,
+    reason: str,
+) -> AliasEvent:
+    return AliasEvent.objects.create(
+        model=model,
+        alias=alias,
+        from_version=before,
+        to_version=after,
+        from_number=before and before.number,
+        to_number=after and after.number,
+        actor=actor,
+        reason=reason.strip(),
+    )
+
+
+def check_move(
+    model: RegisteredModel, alias: str, version: ModelVersion, reason: str, *, may_wait: bool = False
+) -> None:
+    """The gate, the only one. Raises AliasMoveError when `move_alias` would."""
     if not reason.strip():
         raise AliasMoveError("Moving an alias needs a reason.")
     if len(reason) > 500:
@@ -220,3 +273,8 @@ def check_move(model: RegisteredModel, alias: str, version: ModelVersion, reason
         raise AliasMoveError(f"Version {version.number} was retired.")
     if Alias.objects.filter(model=model, name=alias, version=version).exists():
         raise AliasMoveError(f"{model.slug}@{alias} is version {version.number} already.")
+    if alias != CANDIDATE and version.needs_evaluation and version.evaluated_at is None:
+        raise AliasMoveError(f"Version {version.number} has not been evaluated yet. Evaluate it, then promote it.")
+    if alias == PRODUCTION and not version.is_ready and not may_wait:
+        why = version.not_ready_reason or "it has nothing to answer with yet"
+        raise AliasMoveError(f"Version {version.number} is not ready, so it cannot be production: {why}")

@@ -26,6 +26,7 @@ class ModelTarget:
     learned_parameters: dict
     connection_id: int
     fallback_slug: str = ""
+    system_prompt: str = ""  # what the version was trained with, for a conversation that has none
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import structlog
 
 from chat.models import Message
 from chat.replies import context
+from chat.replies.prompt import with_own_system_prompt
 from chat.replies.running import RunningReply
 from chat.replies.start import ReplyJob
 from chat.replies.store import ReplyEnd
@@ -92,9 +93,9 @@ class Producer:
 
     async def _stream_fitting(self, model: ChatModel, target: ModelTarget) -> None:
         """An estimated prompt that turns out too long is halved once."""
-        options = self._job.options
+        options, prompt = self._job.options, with_own_system_prompt(self._job.prompt, target)
         fitted = await context.fit_prompt(
-            model, self._job.prompt, window=target.context_window, max_new_tokens=options.max_new_tokens
+            model, prompt, window=target.context_window, max_new_tokens=options.max_new_tokens
         )
         self._end.messages_left_out = self._job.left_out + fitted.left_out
         try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import connection
 
 from chat.models import Conversation, Message
 from config.app_settings import get_settings
-from models_hub.base import ReplyOptions, Role
+from models_hub.base import PromptMessage, ReplyOptions, Role
+from models_hub.targets import ModelTarget
 
 # One query, however long the branch is: up from the message before the question, parent by parent.
 _BRANCH = """
@@ -40,6 +42,17 @@ def take_context(question: Message, count: int) -> tuple[list[Message], int]:
 
 def system_prompt_of(conversation: Conversation, options: dict[str, Any]) -> str:
     return options.get("system_prompt", conversation.system_prompt).strip()
+
+
+def with_own_system_prompt(prompt: Sequence[PromptMessage], target: ModelTarget) -> tuple[PromptMessage, ...]:
+    """Before a prompt that has none, the one that the version was trained with: asked otherwise, it answers worse.
+
+    Added for whoever answers, so that a fallback gets its own and not the first model's.
+    """
+    has_one = any(message.role == Role.SYSTEM for message in prompt)
+    if has_one or not target.system_prompt.strip():
+        return tuple(prompt)
+    return (PromptMessage(Role.SYSTEM, target.system_prompt.strip()), *prompt)
 
 
 def reply_options(*layers: dict[str, Any]) -> ReplyOptions:

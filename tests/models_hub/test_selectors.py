@@ -118,7 +118,7 @@ def test_not_ready_is_told_apart_from_unknown(make_model, alice):
     with pytest.raises(ModelNotReadyError):
         resolve_target("mine", user=alice)
     version = services.add_version(empty, is_ready=False, not_ready_reason="Its head is missing.")
-    services.move_alias(empty, PRODUCTION, version, actor=None, reason="First.")
+    services.move_alias(empty, PRODUCTION, version, actor=None, reason="First.", may_wait=True)
     with pytest.raises(ModelNotReadyError, match="head"):
         resolve_target("mine", user=alice)
     [card] = list_models(user=alice)

@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from django.utils import timezone
 
 from models_hub import services
 from models_hub.base import ProviderAuthenticationError, ProviderUnavailableError
-from models_hub.models import PRODUCTION, Alias, AliasEvent, Connection, RegisteredModel
+from models_hub.models import (
+    CANDIDATE,
+    PRODUCTION,
+    Alias,
+    AliasEvent,
+    Connection,
+    ModelVersion,
+    RegisteredModel,
+)
 from models_hub.services import AliasMoveError
 from models_hub.tasks import check_connections
 from tests.models_hub.support import make_target
@@ -136,3 +145,59 @@ def test_an_engine_that_answers_is_shown_as_up_at_once(settings):
     services.say_engine_is_up()
     codes = dict(Connection.objects.values_list("name", "last_error_code"))
     assert codes == {"Engine": "", "Other": "provider_unavailable"}
+
+
+def test_what_was_not_evaluated_is_not_promoted(model):
+    services.move_alias(model, PRODUCTION, services.add_version(model), actor=None, reason="First.")
+    trained = services.add_version(model)
+    ModelVersion.objects.filter(pk=trained.pk).update(needs_evaluation=True)
+    with pytest.raises(AliasMoveError, match="not been evaluated"):
+        services.move_alias(model, PRODUCTION, trained, actor=None, reason="It feels better.")
+    assert model.aliases.get().version.number == 1
+    ModelVersion.objects.filter(pk=trained.pk).update(evaluated_at=timezone.now())
+    services.move_alias(model, PRODUCTION, trained, actor=None, reason="It is better.")
+    assert model.aliases.get().version == trained
+
+
+def test_a_candidate_need_not_be_evaluated_yet(model):
+    trained = services.add_version(model)
+    ModelVersion.objects.filter(pk=trained.pk).update(needs_evaluation=True)
+    services.move_alias(model, CANDIDATE, trained, actor=None, reason="Trained.")
+    assert model.aliases.get().version == trained
+
+
+def test_what_cannot_answer_is_not_promoted(model):
+    waiting = services.add_version(model, is_ready=False, not_ready_reason="It has no head.")
+    with pytest.raises(AliasMoveError, match="It has no head"):
+        services.move_alias(model, PRODUCTION, waiting, actor=None, reason="Now.")
+    assert not AliasEvent.objects.exists()
+
+
+def test_what_was_retired_is_not_promoted(model):
+    version = services.add_version(model)
+    ModelVersion.objects.filter(pk=version.pk).update(retired_at=timezone.now())
+    with pytest.raises(AliasMoveError, match="retired"):
+        services.move_alias(model, PRODUCTION, version, actor=None, reason="Again.")
+
+
+def test_a_deleted_version_cannot_be_promoted(model):
+    version = services.add_version(model)
+    ModelVersion.objects.all().delete()
+    with pytest.raises(AliasMoveError, match="no longer there"):
+        services.move_alias(model, PRODUCTION, version, actor=None, reason="Late.")
+
+
+def test_a_deleted_versions_number_is_not_given_again(model):
+    services.add_version(model)
+    services.add_version(model)
+    ModelVersion.objects.all().delete()
+    assert services.add_version(model).number == 3
+
+
+def test_an_alias_taken_away_stays_in_the_history(model, alice):
+    version = services.add_version(model)
+    services.move_alias(model, CANDIDATE, version, actor=None, reason="Trained.")
+    services.remove_alias(model.aliases.get(), actor=alice, reason="Retired.")
+    event = AliasEvent.objects.first()
+    assert not Alias.objects.exists()
+    assert (event.from_number, event.to_number, event.actor, event.reason) == (1, None, alice, "Retired.")

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from chat.replies.prompt import reply_options
+from chat.replies.prompt import reply_options, with_own_system_prompt
 from config.app_settings import get_settings
 from models_hub import clients
 from models_hub.base import ModelHubError, PromptMessage, Role, TextDelta
@@ -47,7 +47,8 @@ async def answer(target: ModelTarget, text: str, write: Callable[[str], None]) -
     options = reply_options(target.default_options)
     source = clients.open_reply_source(target)
     try:
-        async with aclosing(source.stream([PromptMessage(Role.USER, text)], options=options)) as parts:
+        prompt = with_own_system_prompt([PromptMessage(Role.USER, text)], target)
+        async with aclosing(source.stream(prompt, options=options)) as parts:
             async for part in parts:
                 if isinstance(part, TextDelta):
                     write(part.text)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from models_hub.engine.errors import ModelNotReadyError
@@ -74,3 +76,13 @@ def test_models_of_other_providers_are_not_the_engines(model):
     catalog = VersionCatalog()
     assert [catalog(name) for name in ("poet@1", "poet", "nobody", "", "@", "poet@9")] == [None] * 6
     assert catalog.list_names() == []
+
+
+def test_trained_version_without_its_folder_is_not_looked_for_on_the_hub(model, settings, tmp_path):
+    settings.DIALOOP = replace(settings.DIALOOP, model_cache_dir=tmp_path)
+    add_version(model, 1, source="poet/1", needs_evaluation=True)
+    catalog = VersionCatalog()
+    with pytest.raises(ModelNotReadyError, match="not in the model cache"):
+        catalog("poet@1")
+    (tmp_path / "poet" / "1").mkdir(parents=True)
+    assert catalog("poet@1") == ModelSource("poet/1")
