@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 from django.conf import settings
@@ -36,12 +36,19 @@ class Figures:
     failed: list[int]
     tokens: dict[str, list[int]]  # by model, a value for each day
     first_tokens: list[usage.FirstTokenTimes]
+    training_minutes: list[float]
     failures: dict[str, int]
     people: int
     active_people: int
     good_ratings: int
     bad_ratings: int
     storage: dict[str, int]  # bytes
+
+    @property
+    def first_token_ms(self) -> int:
+        """Over all models, each by how often it replied; 0 when nothing was timed."""
+        values = [times.median_ms for times in self.first_tokens for _ in range(times.replies)]
+        return usage.percentile(values, 50) if values else 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ def read_figures() -> Figures:
         failed=[sum(row.failed for row in rows if row.day == day) for day in days],
         tokens=_tokens_by_model(rows, days),
         first_tokens=usage.measure_first_tokens(since, until),
+        training_minutes=_training_minutes(days),
         failures=usage.count_failures(since, until),
         people=people.count(),
         active_people=Conversation.objects.filter(updated_at__gte=week_ago).values("owner").distinct().count(),
@@ -112,6 +120,16 @@ def _tokens_by_model(rows: list[usage.UsageRow], days: list[date]) -> dict[str, 
     for row in rows:
         by_model[row.model][place[row.day]] += row.prompt_tokens + row.completion_tokens
     return dict(sorted(by_model.items(), key=lambda item: -sum(item[1])))
+
+
+def _training_minutes(days: list[date]) -> list[float]:
+    """Of the jobs that ended on each day."""
+    since = datetime.combine(days[0], time.min, UTC)
+    ended = FineTuningJob.objects.filter(finished_at__gte=since).values_list("finished_at", "training_seconds")
+    minutes = dict.fromkeys(days, 0.0)
+    for finished_at, seconds in ended:
+        minutes[finished_at.astimezone(UTC).date()] += seconds / 60
+    return [round(minutes[day], 1) for day in days]
 
 
 def measure_storage() -> dict[str, int]:

@@ -46,7 +46,8 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """For unfold's DASHBOARD_CALLBACK. Figures of everybody are for admins only."""
     if request.user.is_superuser:
         figures, now = get_figures(), read_now()
-        context |= {"tiles": make_tiles(figures, now), "charts": make_charts(figures), "now": now}
+        context |= {"title": "Overview", "now": now}
+        context |= {"tiles": make_tiles(figures, now), "charts": make_charts(figures)}
     return context
 
 
@@ -65,6 +66,7 @@ def make_tiles(figures: Figures, now: Now) -> list[Tile]:
         ),
         Tile("Replies in 14 days", f"{replies:,}", f"{failed:,} failed or were interrupted"),
         Tile("Tokens in 14 days", f"{sum(map(sum, figures.tokens.values())):,}", "read and written"),
+        Tile("First token", f"{figures.first_token_ms:,} ms" if figures.first_tokens else "–", "median of all models"),
         Tile(
             "Rated good",
             f"{figures.good_ratings / rated:.0%}" if rated else "–",
@@ -108,9 +110,24 @@ def make_charts(figures: Figures) -> list[Chart]:
             [times.model for times in first],
             {"median": [times.median_ms for times in first], "95 %": [times.p95_ms for times in first]},
             note="Milliseconds from question to first token, as the server measured them.",
+            is_lying=True,
         ),
-        _chart("Why replies failed", "bar", list(figures.failures), {"replies": list(figures.failures.values())}),
-        _chart("Storage", "bar", list(stored), {"MB": list(stored.values())}, note="Megabytes on this machine."),
+        _chart(
+            "Why replies failed",
+            "bar",
+            list(figures.failures),
+            {"replies": list(figures.failures.values())},
+            is_lying=True,
+        ),
+        _chart("Training a day", "bar", days, {"minutes": figures.training_minutes}, note="Minutes of ended jobs."),
+        _chart(
+            "Storage",
+            "bar",
+            list(stored),
+            {"MB": list(stored.values())},
+            note="Megabytes on this machine.",
+            is_lying=True,
+        ),
     ]
 
 
@@ -133,8 +150,10 @@ def _chart(
     series: dict[str, Sequence[float]],
     *,
     stacked: bool = False,
+    is_lying: bool = False,
     note: str = "",
 ) -> Chart:
+    """Lying bars leave room for long names."""
     colours = dict(zip(series, COLORS, strict=False))
     datasets = [
         {
@@ -153,6 +172,7 @@ def _chart(
         "maintainAspectRatio": False,
         "animation": False,
         "maxBarThickness": 28,
+        "indexAxis": "y" if is_lying else "x",
         "datasets": {"line": {"borderWidth": 2, "pointStyle": False}, "bar": {"borderRadius": 4}},
         **(LEGEND if len(series) > 1 else {"plugins": {"legend": {"display": False}}}),
         **scales,
