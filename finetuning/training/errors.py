@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 
+class StopRequested(Exception):
+    """No error: unwinds from wherever it was asked to stop."""
+
+
 class TrainingError(Exception):
     code = "training_failed"
 
@@ -58,6 +62,30 @@ class DataError(TrainingError):
     """The examples as a whole cannot be trained on."""
 
     code = "data"
+
+
+class SpecError(TrainingError):
+    """What a run was told to do cannot be read or is not known."""
+
+    code = "spec"
+
+
+class HyperparametersError(TrainingError):
+    """A value that cannot be meant, or a name that is not known."""
+
+    code = "hyperparameters"
+
+
+class DeviceError(TrainingError):
+    """A GPU was asked for and is not there."""
+
+    code = "device"
+
+
+class StillRunningError(TrainingError):
+    """Another process works for the same job and did not end in time."""
+
+    code = "still_running"
 
 
 class ResumeMismatchError(TrainingError):

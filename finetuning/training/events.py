@@ -88,6 +88,27 @@ class CheckpointSaved(Event):
     is_best: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Succeeded(Event):
+    """The last event of a run that did what it was told; `result` depends on the mode."""
+
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped(Event):
+    """The last event of a run that was asked to stop. Started again, it goes on from its checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed(Event):
+    """The last event of a run that cannot go on. The code is stable, the sentence is for a person."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
 Progress = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
 

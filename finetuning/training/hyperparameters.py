@@ -123,6 +123,17 @@ class Hyperparameters:
             raise ValueError(sentence)
 
 
+def kto_weights(desirable: int, undesirable: int) -> dict[str, float]:
+    """Weights with which good and bad answers count 1:1 to 4:3, as KTO's authors advise: the rarer kind is raised."""
+    if not desirable or not undesirable:
+        return {}
+    ratio = desirable / undesirable
+    return {
+        "desirable_weight": round(max(1.0, 1 / ratio), 4),
+        "undesirable_weight": round(max(1.0, ratio * 3 / 4), 4),
+    }
+
+
 def _defaults(method: Method, rows: int) -> dict[str, Any]:
     epochs = 3 if rows < 1_000 else 2 if rows < 10_000 else 1
     if method is Method.LORA_SFT:
