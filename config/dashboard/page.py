@@ -17,7 +17,9 @@ from config.dashboard.figures import Figures, Now, get_figures, read_now
 # Told apart by lightness, too: the first is the accent, the others keep a distance in grey.
 COLORS = ("var(--color-primary-600)", "#d08a1d", "#5b6fb5", "#b4534b", "#7a8794", "#3f9ab5")
 MANY_MODELS = len(COLORS)
-LEGEND = {"plugins": {"legend": {"display": True, "position": "bottom", "align": "start"}}}
+# Legible on light and on dark.
+TICKS = {"color": "#8792a2"}
+LEGEND = {"display": True, "position": "bottom", "align": "start", "labels": {**TICKS, "boxWidth": 12}}
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,6 @@ def _chart(
         }
         for name, values in series.items()
     ]
-    scales = {"scales": {"x": {"stacked": True}, "y": {"stacked": True}}} if stacked else {}
     options = {
         "responsive": True,
         "maintainAspectRatio": False,
@@ -174,8 +175,8 @@ def _chart(
         "maxBarThickness": 28,
         "indexAxis": "y" if is_lying else "x",
         "datasets": {"line": {"borderWidth": 2, "pointStyle": False}, "bar": {"borderRadius": 4}},
-        **(LEGEND if len(series) > 1 else {"plugins": {"legend": {"display": False}}}),
-        **scales,
+        "plugins": {"legend": LEGEND if len(series) > 1 else {"display": False}},
+        "scales": {axis: {"stacked": stacked, "ticks": TICKS} for axis in ("x", "y")},
     }
     rows = [[label, *(f"{values[place]:,}" for values in series.values())] for place, label in enumerate(labels)]
     return Chart(
