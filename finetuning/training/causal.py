@@ -21,7 +21,7 @@ from finetuning.training.loading import BaseModel, folder_fingerprint, load_base
 from finetuning.training.loop import TrainingResult
 from finetuning.training.precision import Precision, choose_device
 from finetuning.training.rendering import ChatRenderer, TrainingSequence
-from finetuning.training.runs import MERGED, RunOptions
+from finetuning.training.runs import MERGED, Run, RunOptions, run_loop
 from finetuning.training.saving import save_adapter, save_merged, save_model
 
 ADAPTER = "adapter"
@@ -88,25 +88,31 @@ def sampler(model: Any, renderer: ChatRenderer, options: RunOptions) -> Callable
     return write
 
 
-def save_result(
-    model: Any, base: BaseModel, renderer: ChatRenderer, *, result: TrainingResult, options: RunOptions, **origin: Any
-) -> dict[str, Path]:
-    """The folders by name: `model`, which the engine loads, and for LoRA `adapter`. None for a run that was stopped."""
+def causal_identity(renderer: ChatRenderer, adapter: Path | None) -> dict[str, str]:
+    return {"template": renderer.template_hash, "adapter": folder_fingerprint(adapter) if adapter else ""}
+
+
+def train_causal(run: Run, renderer: ChatRenderer, options: RunOptions) -> tuple[TrainingResult, dict[str, Path]]:
+    """The loop with sample answers, then the folders by name: `model`, which the engine loads, and for LoRA `adapter`.
+
+    There are none for a run that was stopped. Raises what `errors.py` names.
+    """
+    result = run_loop(run, options, on_evaluation=sampler(run.model, renderer, options))
     if result.status == "stopped":
-        return {}
+        return result, {}
     options.progress(Phase(name="saving"))
     about = {
-        **origin,
-        "base": base.folder.name,
+        **run.origin,
         "template_hash": renderer.template_hash,
         "system_prompt": renderer.system_prompt,
         "result": result.to_dict(),
     }
     target, stops = options.folder / MERGED, renderer.stop_token_ids
-    if not isinstance(model, PeftModel):
-        return {MERGED: save_model(model, base, target, stop_token_ids=stops, origin=about)}
-    adapter = save_adapter(model, base, options.folder / ADAPTER, origin=about)
-    return {ADAPTER: adapter, MERGED: save_merged(base, adapter, target, stop_token_ids=stops, origin=about)}
+    if not isinstance(run.model, PeftModel):
+        return result, {MERGED: save_model(run.model, run.base, target, stop_token_ids=stops, origin=about)}
+    adapter = save_adapter(run.model, run.base, options.folder / ADAPTER, origin=about)
+    merged = save_merged(run.base, adapter, target, stop_token_ids=stops, origin=about)
+    return result, {ADAPTER: adapter, MERGED: merged}
 
 
 def data_digest(sequences: Iterable[TrainingSequence]) -> str:
@@ -117,7 +123,3 @@ def data_digest(sequences: Iterable[TrainingSequence]) -> str:
         total.update(sequence.input_ids.tobytes())
         total.update(sequence.is_trained.tobytes())
     return total.hexdigest()
-
-
-def adapter_digest(adapter: Path | None) -> str:
-    return folder_fingerprint(adapter) if adapter else ""

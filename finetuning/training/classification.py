@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +13,15 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 
 from finetuning.training.batching import split_by_length
-from finetuning.training.encoders import EncodedTexts, encode_texts, pad
+from finetuning.training.encoders import EncodedTexts, EncoderOutcome, encode_texts, pad, train_encoder
 from finetuning.training.errors import BaseModelError, DataError
 from finetuning.training.events import Phase
 from finetuning.training.hyperparameters import Hyperparameters, Method
 from finetuning.training.loading import BaseModel, load_base
-from finetuning.training.loop import Evaluation, TrainingResult
+from finetuning.training.loop import Evaluation
 from finetuning.training.metrics import classification_metrics
 from finetuning.training.precision import choose_device
-from finetuning.training.runs import MERGED, RunOptions, digest, run_loop
-from finetuning.training.saving import save_model
+from finetuning.training.runs import Run, RunOptions, digest
 
 # How the families of encoders name their heads: these alone may be new.
 HEADS = ("classifier", "pre_classifier", "score", "head", "bert.pooler", "pooler")
@@ -36,13 +34,12 @@ class LabelledText:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderOutcome:
-    """`folders` is empty for a stopped run; `cut` counts training texts longer than `max_length` tokens."""
+class PreparedClassifier:
+    """Ready to be trained, or to be looked at first. `labels` are in the order of the model's outputs."""
 
-    result: TrainingResult
-    folders: dict[str, Path]
-    max_length: int
-    cut: int
+    run: Run
+    encoded: EncodedTexts
+    labels: list[str]
 
 
 class ClassificationObjective:
@@ -104,18 +101,15 @@ class ClassificationObjective:
         return torch.from_numpy(expected[list(rows)]).to(self._base.model.device)
 
 
-def train_classifier(
+def prepare_classifier(
     base_folder: Path,
     rows: Sequence[LabelledText],
     *,
     options: RunOptions,
     hyperparameters: Hyperparameters,
     held_out: Sequence[LabelledText] = (),
-) -> EncoderOutcome:
-    """Train, keep the weights with the best macro-F1, save a model that the engine serves.
-
-    A label that only held-out rows have is an error, as is a single label. Raises what `errors.py` names.
-    """
+) -> PreparedClassifier:
+    """Load the base and encode all texts. Raises what `errors.py` names."""
     labels = _labels(rows, held_out)
     options.progress(Phase(name="loading"))
     labels = _in_order_of_base(base_folder, labels)
@@ -132,30 +126,33 @@ def train_classifier(
         labels=labels,
         eval_batch_size=hyperparameters.per_device_eval_batch_size,
     )
-    data = digest([[row.text, row.label] for row in (*rows, *held_out)])
-    fingerprint = {"method": Method.CLASSIFICATION.value, "data": data}
-    result = run_loop(
-        base.model, objective, base, hyperparameters=hyperparameters, options=options, fingerprint=fingerprint
+    run = Run(
+        method=Method.CLASSIFICATION,
+        model=base.model,
+        objective=objective,
+        base=base,
+        hyperparameters=hyperparameters,
+        data=digest([[row.text, row.label] for row in (*rows, *held_out)]),
     )
-    origin = {
-        "method": Method.CLASSIFICATION.value,
-        "hyperparameters": hyperparameters.to_dict(),
-        "data": data,
-        "labels": labels,
-    }
-    folders = save_encoder(base, result, options, origin=origin)
-    return EncoderOutcome(result=result, folders=folders, max_length=encoded.max_length, cut=encoded.cut)
+    return PreparedClassifier(run=run, encoded=encoded, labels=labels)
 
 
-def save_encoder(
-    base: BaseModel, result: TrainingResult, options: RunOptions, *, origin: dict[str, Any]
-) -> dict[str, Path]:
-    """Nothing for a stopped run: its head may be as random as it was in the beginning."""
-    if result.status == "stopped":
-        return {}
-    options.progress(Phase(name="saving"))
-    about = {**origin, "base": base.folder.name, "result": result.to_dict()}
-    return {MERGED: save_model(base.model, base, options.folder / MERGED, origin=about)}
+def train_classifier(
+    base_folder: Path,
+    rows: Sequence[LabelledText],
+    *,
+    options: RunOptions,
+    hyperparameters: Hyperparameters,
+    held_out: Sequence[LabelledText] = (),
+) -> EncoderOutcome:
+    """Train, keep the weights with the best macro-F1, save a model that the engine serves.
+
+    A label that only held-out rows have is an error, as is a single label. Raises what `errors.py` names.
+    """
+    prepared = prepare_classifier(
+        base_folder, rows, options=options, hyperparameters=hyperparameters, held_out=held_out
+    )
+    return train_encoder(prepared.run, prepared.encoded, options, labels=prepared.labels)
 
 
 def _labels(rows: Sequence[LabelledText], held_out: Sequence[LabelledText]) -> list[str]:

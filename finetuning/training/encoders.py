@@ -1,16 +1,21 @@
-"""What classification and masked-language training share: texts as token ids, and padded batches."""
+"""What classification and masked-language training share: texts as token ids, padded batches, the run, its outcome."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from finetuning.training.events import Phase
 from finetuning.training.labels import choose_max_length
 from finetuning.training.loading import BaseModel
+from finetuning.training.loop import TrainingResult
+from finetuning.training.runs import MERGED, Run, RunOptions, run_loop
+from finetuning.training.saving import save_model
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,27 @@ class EncodedTexts:
     @property
     def lengths(self) -> list[int]:
         return [len(ids) for ids in self.ids]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOutcome:
+    """`folders` is empty for a stopped run; `cut` counts training texts longer than `max_length` tokens."""
+
+    result: TrainingResult
+    folders: dict[str, Path]
+    max_length: int
+    cut: int
+
+
+def train_encoder(run: Run, encoded: EncodedTexts, options: RunOptions, **origin: Any) -> EncoderOutcome:
+    """The loop, then the whole model. A stopped run saves none: its head may be as random as in the beginning."""
+    result = run_loop(run, options)
+    folders = {}
+    if result.status != "stopped":
+        options.progress(Phase(name="saving"))
+        about = {**run.origin, **origin, "result": result.to_dict()}
+        folders = {MERGED: save_model(run.model, run.base, options.folder / MERGED, origin=about)}
+    return EncoderOutcome(result=result, folders=folders, max_length=encoded.max_length, cut=encoded.cut)
 
 
 def encode_texts(base: BaseModel, texts: Sequence[str], *, max_length: int | None) -> EncodedTexts:

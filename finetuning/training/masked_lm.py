@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +13,14 @@ from torch.nn import functional
 from transformers import AutoModelForMaskedLM
 
 from finetuning.training.batching import split_by_length
-from finetuning.training.classification import EncoderOutcome, save_encoder
-from finetuning.training.encoders import encode_texts, pad
+from finetuning.training.encoders import EncodedTexts, EncoderOutcome, encode_texts, pad, train_encoder
 from finetuning.training.errors import DataError
 from finetuning.training.events import Phase
 from finetuning.training.hyperparameters import Hyperparameters, Method
 from finetuning.training.loading import BaseModel, load_base
 from finetuning.training.loop import Evaluation
 from finetuning.training.precision import choose_device
-from finetuning.training.runs import RunOptions, digest, run_loop
+from finetuning.training.runs import Run, RunOptions, digest
 from finetuning.training.token_loss import only_positions
 
 # How the families of encoders name the first module of their head: these alone may be new.
@@ -117,6 +115,39 @@ class MaskedLmObjective:
         return np.flatnonzero(~np.isin(row, self._special))
 
 
+@dataclass(frozen=True, kw_only=True)
+class PreparedMaskedLm:
+    """Ready to be trained, or to be looked at first. Texts without a token that could be masked are left out."""
+
+    run: Run
+    encoded: EncodedTexts
+
+
+def prepare_masked_lm(
+    base_folder: Path,
+    texts: Sequence[str],
+    *,
+    options: RunOptions,
+    hyperparameters: Hyperparameters,
+    held_out: Sequence[str] = (),
+) -> PreparedMaskedLm:
+    """Load the base and encode all texts. Raises what `errors.py` names."""
+    options.progress(Phase(name="loading"))
+    torch.manual_seed(hyperparameters.seed)  # the new head's first weights
+    base = load_base(base_folder, AutoModelForMaskedLM, device=choose_device(options.use_gpu), fresh=HEADS)
+    encoded = _encode(base, texts, max_length=hyperparameters.max_length)
+    held = _encode(base, held_out, max_length=encoded.max_length).ids if held_out else []
+    run = Run(
+        method=Method.MASKED_LM,
+        model=base.model,
+        objective=MaskedLmObjective(base, encoded.ids, held_out=held, hyperparameters=hyperparameters),
+        base=base,
+        hyperparameters=hyperparameters,
+        data=digest([list(texts), list(held_out)]),
+    )
+    return PreparedMaskedLm(run=run, encoded=encoded)
+
+
 def train_masked_lm(
     base_folder: Path,
     texts: Sequence[str],
@@ -126,32 +157,18 @@ def train_masked_lm(
     held_out: Sequence[str] = (),
 ) -> EncoderOutcome:
     """Train an encoder (all weights) to fill in masked tokens and save it. Raises what `errors.py` names."""
-    options.progress(Phase(name="loading"))
-    torch.manual_seed(hyperparameters.seed)  # the new head's first weights
-    base = load_base(base_folder, AutoModelForMaskedLM, device=choose_device(options.use_gpu), fresh=HEADS)
-    rows, max_length, cut = _encode(base, texts, max_length=hyperparameters.max_length)
-    held = _encode(base, held_out, max_length=max_length)[0] if held_out else []
-    objective = MaskedLmObjective(base, rows, held_out=held, hyperparameters=hyperparameters)
-    data = digest([list(texts), list(held_out)])
-    result = run_loop(
-        base.model,
-        objective,
-        base,
-        hyperparameters=hyperparameters,
-        options=options,
-        fingerprint={"method": Method.MASKED_LM.value, "data": data},
+    prepared = prepare_masked_lm(
+        base_folder, texts, options=options, hyperparameters=hyperparameters, held_out=held_out
     )
-    origin = {"method": Method.MASKED_LM.value, "hyperparameters": hyperparameters.to_dict(), "data": data}
-    folders = save_encoder(base, result, options, origin=origin)
-    return EncoderOutcome(result=result, folders=folders, max_length=max_length, cut=cut)
+    return train_encoder(prepared.run, prepared.encoded, options)
 
 
-def _encode(base: BaseModel, texts: Sequence[str], *, max_length: int | None) -> tuple[list[np.ndarray], int, int]:
+def _encode(base: BaseModel, texts: Sequence[str], *, max_length: int | None) -> EncodedTexts:
     if base.tokenizer.mask_token_id is None:
         raise DataError(f"The tokenizer of {base.folder.name} has no mask token.")
     encoded = encode_texts(base, texts, max_length=max_length)
     special = np.asarray(base.tokenizer.all_special_ids)
-    rows: list[Any] = [ids for ids in encoded.ids if not np.isin(ids, special).all()]
+    rows = [ids for ids in encoded.ids if not np.isin(ids, special).all()]
     if not rows:
         raise DataError("None of the texts has a token that could be masked.")
-    return rows, encoded.max_length, encoded.cut
+    return replace(encoded, ids=rows)

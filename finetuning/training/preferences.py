@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 from finetuning.training.batching import split_by_length
-from finetuning.training.causal import adapter_digest, attach_lora, data_digest, load_causal, sampler, save_result
+from finetuning.training.causal import attach_lora, causal_identity, data_digest, load_causal, train_causal
 from finetuning.training.errors import ConversationError, DataError
 from finetuning.training.hyperparameters import Hyperparameters, Method
 from finetuning.training.labels import Excluded
 from finetuning.training.loop import Evaluation, TrainingResult
 from finetuning.training.preference_losses import dpo_losses, kto_losses
 from finetuning.training.rendering import ChatRenderer, Message, TrainingSequence
-from finetuning.training.runs import RunOptions, digest, run_loop
+from finetuning.training.runs import Run, RunOptions, digest
 from finetuning.training.token_loss import collate, token_log_probabilities
 
 
@@ -196,10 +196,56 @@ class KtoObjective:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class RenderedRows:
+    """`groups[i]` was made of row `kept[i]`."""
+
     groups: list[tuple[TrainingSequence, ...]]
     kept: list[int]
     excluded: list[Excluded]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedPreferences:
+    """Ready to be trained, or to be looked at first."""
+
+    run: Run
+    renderer: ChatRenderer
+    training: RenderedRows
+    held_out: RenderedRows
+
+
+def prepare_preferences(
+    base_folder: Path,
+    rows: Sequence[PreferencePair] | Sequence[RatedAnswer],
+    *,
+    options: RunOptions,
+    hyperparameters: Hyperparameters,
+    held_out: Sequence[PreferencePair] | Sequence[RatedAnswer] = (),
+    adapter: Path | None = None,
+) -> PreparedPreferences:
+    """Load the base and render all rows. Raises what `errors.py` names, or `StopRequested`."""
+    method = Method.DPO if isinstance(next(iter(rows), None), PreferencePair) else Method.KTO
+    base, renderer = load_causal(base_folder, options)
+    limit = min(hyperparameters.max_length or base.context_window, base.context_window)
+    train = _render(renderer, rows, max_length=limit, check=options.check)
+    held = _render(renderer, held_out, max_length=limit, check=options.check)
+    if method is Method.KTO:
+        _refuse_one_sided(_ratings(rows, train))
+    model = attach_lora(base, hyperparameters, adapter=adapter)
+    pad = base.pad_token_id
+    sets = Answers(model, train.groups, pad_token_id=pad), Answers(model, held.groups, pad_token_id=pad)
+    sequences = [sequence for part in (train, held) for group in part.groups for sequence in group]
+    ratings = [getattr(row, "is_desirable", None) for row in (*rows, *held_out)]
+    run = Run(
+        method=method,
+        model=model,
+        objective=_objective(method, sets, (rows, train), (held_out, held), hyperparameters),
+        base=base,
+        hyperparameters=hyperparameters,
+        data=digest([data_digest(sequences), ratings]),
+        identity=causal_identity(renderer, adapter),
+    )
+    return PreparedPreferences(run=run, renderer=renderer, training=train, held_out=held)
 
 
 def train_preferences(
@@ -215,50 +261,24 @@ def train_preferences(
 
     Rows that are too long are left out whole: a cut answer has another probability. Raises what `errors.py` names.
     """
-    method = Method.DPO if isinstance(next(iter(rows), None), PreferencePair) else Method.KTO
-    base, renderer = load_causal(base_folder, options)
-    limit = hyperparameters.max_length or base.context_window
-    train = _render(renderer, rows, max_length=min(limit, base.context_window))
-    held = _render(renderer, held_out, max_length=min(limit, base.context_window))
-    if method is Method.KTO:
-        _refuse_one_sided(_ratings(rows, train))
-    model = attach_lora(base, hyperparameters, adapter=adapter)
-    pad = base.pad_token_id
-    sets = Answers(model, train.groups, pad_token_id=pad), Answers(model, held.groups, pad_token_id=pad)
-    objective = _objective(method, sets, (rows, train), (held_out, held), hyperparameters)
-    sequences = [sequence for part in (train, held) for group in part.groups for sequence in group]
-    ratings = [getattr(row, "is_desirable", None) for row in (*rows, *held_out)]
-    fingerprint = {
-        "method": method.value,
-        "data": digest([data_digest(sequences), ratings]),
-        "template": renderer.template_hash,
-        "adapter": adapter_digest(adapter),
-    }
-    result = run_loop(
-        model,
-        objective,
-        base,
-        hyperparameters=hyperparameters,
-        options=options,
-        fingerprint=fingerprint,
-        on_evaluation=sampler(model, renderer, options),
+    prepared = prepare_preferences(
+        base_folder, rows, options=options, hyperparameters=hyperparameters, held_out=held_out, adapter=adapter
     )
-    origin = {"method": method.value, "hyperparameters": hyperparameters.to_dict(), "data": fingerprint["data"]}
-    folders = save_result(model, base, renderer, result=result, options=options, **origin)
+    result, folders = train_causal(prepared.run, prepared.renderer, options)
     return PreferenceOutcome(
         result=result,
         folders=folders,
-        template_hash=renderer.template_hash,
-        excluded=train.excluded,
-        held_out_excluded=held.excluded,
+        template_hash=prepared.renderer.template_hash,
+        excluded=prepared.training.excluded,
+        held_out_excluded=prepared.held_out.excluded,
     )
 
 
 def _objective(
     method: Method,
     sets: tuple[Answers, Answers],
-    train: tuple[Sequence[Any], _Rows],
-    held_out: tuple[Sequence[Any], _Rows],
+    train: tuple[Sequence[Any], RenderedRows],
+    held_out: tuple[Sequence[Any], RenderedRows],
     hyperparameters: Hyperparameters,
 ) -> DpoObjective | KtoObjective:
     if method is Method.DPO:
@@ -271,13 +291,14 @@ def _objective(
     )
 
 
-def _ratings(rows: Sequence[Any], rendered: _Rows) -> list[bool]:
+def _ratings(rows: Sequence[Any], rendered: RenderedRows) -> list[bool]:
     return [rows[row].is_desirable for row in rendered.kept]
 
 
-def _render(renderer: ChatRenderer, rows: Sequence[Any], *, max_length: int) -> _Rows:
-    rendered = _Rows([], [], [])
+def _render(renderer: ChatRenderer, rows: Sequence[Any], *, max_length: int, check: Callable[[], None]) -> RenderedRows:
+    rendered = RenderedRows([], [], [])
     for row, item in enumerate(rows):
+        check()
         try:
             group = tuple(_answer(renderer, item.prompt, text) for text in _texts(rows, row))
             if max(map(len, group)) > max_length:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from finetuning.training.checkpoints import CheckpointStore
+from finetuning.training.errors import StopRequested
 from finetuning.training.events import Phase, Progress, ShouldStop, ignore, never
-from finetuning.training.hyperparameters import FREE_ON_RESUME, Hyperparameters
+from finetuning.training.hyperparameters import FREE_ON_RESUME, Hyperparameters, Method
 from finetuning.training.loading import BaseModel
 from finetuning.training.loop import Objective, TrainingLoop, TrainingResult
 from finetuning.training.memory import explained
@@ -40,37 +41,56 @@ class RunOptions:
     progress: Progress = ignore
     should_stop: ShouldStop = never
 
+    def check(self) -> None:
+        """Raises `StopRequested`: for work that is not worth a checkpoint."""
+        if self.should_stop():
+            raise StopRequested
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a method has prepared. `data` is a hash, `identity` more of them: a resumed run must have the same."""
+
+    method: Method
+    model: Any
+    objective: Objective
+    base: BaseModel
+    hyperparameters: Hyperparameters
+    data: str
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        values = {key: value for key, value in self.hyperparameters.to_dict().items() if key not in FREE_ON_RESUME}
+        own = {"method": self.method.value, "data": self.data, **self.identity}
+        return {**own, "base": self.base.fingerprint, "hyperparameters": digest(values)}
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """For the manifest of what the run gives."""
+        values = self.hyperparameters.to_dict()
+        return {
+            "method": self.method.value,
+            "hyperparameters": values,
+            "data": self.data,
+            "base": self.base.folder.name,
+        }
+
 
 def run_loop(
-    model: Any,
-    objective: Objective,
-    base: BaseModel,
-    *,
-    hyperparameters: Hyperparameters,
-    options: RunOptions,
-    fingerprint: dict[str, str],
-    on_evaluation: Callable[[int, Precision], None] | None = None,
+    run: Run, options: RunOptions, *, on_evaluation: Callable[[int, Precision], None] | None = None
 ) -> TrainingResult:
     """Measure the precision (a resumed run keeps its own), then train. Raises what `errors.py` names."""
-    values = {key: value for key, value in hyperparameters.to_dict().items() if key not in FREE_ON_RESUME}
     store = CheckpointStore(
-        options.folder / CHECKPOINTS,
-        fingerprint={**fingerprint, "base": base.fingerprint, "hyperparameters": digest(values)},
-        keep=hyperparameters.save_total_limit,
+        options.folder / CHECKPOINTS, fingerprint=run.fingerprint, keep=run.hyperparameters.save_total_limit
     )
-    if hyperparameters.gradient_checkpointing:
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     options.progress(Phase(name="measuring"))
     earlier = store.peek()
-    asked = earlier.precision if earlier else hyperparameters.precision
-    with explained(hyperparameters):
-        work = _typical_work(model, objective, hyperparameters.per_device_train_batch_size)
-        precision = choose_precision(asked, device=base.model.device.type, work=work)
-    _store_frozen_as_loaded(model, base, precision)
+    precision = settle_precision(run, asked=earlier.precision if earlier else run.hyperparameters.precision)
     loop = TrainingLoop(
-        model,
-        objective,
-        hyperparameters=hyperparameters,
+        run.model,
+        run.objective,
+        hyperparameters=run.hyperparameters,
         precision=precision,
         store=store,
         progress=options.progress,
@@ -78,6 +98,18 @@ def run_loop(
         on_evaluation=(lambda step: on_evaluation(step, precision)) if on_evaluation else None,
     )
     return loop.run()
+
+
+def settle_precision(run: Run, *, asked: str) -> Precision:
+    """In which format the run computes, with everything that depends on it. Raises `TrainingMemoryError`."""
+    values = run.hyperparameters
+    if values.gradient_checkpointing:
+        run.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    with explained(values):
+        work = _typical_work(run.model, run.objective, values.per_device_train_batch_size)
+        precision = choose_precision(asked, device=run.base.model.device.type, work=work)
+    _store_frozen_as_loaded(run.model, run.base, precision)
+    return precision
 
 
 def digest(value: Any) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from finetuning.training.batching import split_by_length
-from finetuning.training.causal import adapter_digest, attach_lora, data_digest, load_causal, sampler, save_result
+from finetuning.training.causal import attach_lora, causal_identity, data_digest, load_causal, train_causal
 from finetuning.training.hyperparameters import Hyperparameters, Method
 from finetuning.training.labels import PreparationReport, Prepared, prepare_conversations
 from finetuning.training.loop import Evaluation, TrainingResult
-from finetuning.training.rendering import Message, TrainingSequence
-from finetuning.training.runs import RunOptions, run_loop
+from finetuning.training.rendering import ChatRenderer, Message, TrainingSequence
+from finetuning.training.runs import Run, RunOptions
 from finetuning.training.token_loss import collate, summed_loss
 
 
@@ -29,6 +29,16 @@ class CausalOutcome:
     held_out: PreparationReport | None
     folders: dict[str, Path]
     template_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedSft:
+    """Ready to be trained, or to be looked at first. `held_out` is None when there were no held-out rows."""
+
+    run: Run
+    renderer: ChatRenderer
+    training: Prepared
+    held_out: Prepared | None
 
 
 class SftObjective:
@@ -78,6 +88,48 @@ class SftObjective:
         return summed_loss(self._model, batch)
 
 
+def prepare_sft(
+    base_folder: Path,
+    conversations: Iterable[Sequence[Message]],
+    *,
+    options: RunOptions,
+    hyperparameters: Hyperparameters,
+    held_out: Iterable[Sequence[Message]] = (),
+    method: Method = Method.LORA_SFT,
+    adapter: Path | None = None,
+) -> PreparedSft:
+    """Load the base and render all conversations. Raises what `errors.py` names, or `StopRequested`."""
+    base, renderer = load_causal(base_folder, options)
+    window, progress = base.context_window, lambda _rows: options.check()
+    training = prepare_conversations(
+        conversations, renderer, context_window=window, max_length=hyperparameters.max_length, progress=progress
+    )
+    held_rows, length = list(held_out), training.report.max_length
+    held = (
+        prepare_conversations(held_rows, renderer, context_window=window, max_length=length, progress=progress)
+        if held_rows
+        else None
+    )
+    model = attach_lora(base, hyperparameters, adapter=adapter) if method is Method.LORA_SFT else base.model
+    objective = SftObjective(
+        model,
+        training.sequences,
+        held_out=held.sequences if held else (),
+        pad_token_id=base.pad_token_id,
+        eval_batch_size=hyperparameters.per_device_eval_batch_size,
+    )
+    run = Run(
+        method=method,
+        model=model,
+        objective=objective,
+        base=base,
+        hyperparameters=hyperparameters,
+        data=data_digest([*training.sequences, *(held.sequences if held else ())]),
+        identity=causal_identity(renderer, adapter),
+    )
+    return PreparedSft(run=run, renderer=renderer, training=training, held_out=held)
+
+
 def train_sft(
     base_folder: Path,
     conversations: Iterable[Sequence[Message]],
@@ -92,46 +144,20 @@ def train_sft(
 
     Blocks for as long as it takes; `options.should_stop` is asked between batches. Raises what `errors.py` names.
     """
-    base, renderer = load_causal(base_folder, options)
-    window = base.context_window
-    prepared = prepare_conversations(
-        conversations, renderer, context_window=window, max_length=hyperparameters.max_length
-    )
-    held_rows = list(held_out)
-    length = prepared.report.max_length
-    held: Prepared | None = (
-        prepare_conversations(held_rows, renderer, context_window=window, max_length=length) if held_rows else None
-    )
-    is_lora = method is Method.LORA_SFT
-    model = attach_lora(base, hyperparameters, adapter=adapter) if is_lora else base.model
-    objective = SftObjective(
-        model,
-        prepared.sequences,
-        held_out=held.sequences if held else (),
-        pad_token_id=base.pad_token_id,
-        eval_batch_size=hyperparameters.per_device_eval_batch_size,
-    )
-    fingerprint = {
-        "method": method.value,
-        "data": data_digest([*prepared.sequences, *(held.sequences if held else ())]),
-        "template": renderer.template_hash,
-        "adapter": adapter_digest(adapter),
-    }
-    result = run_loop(
-        model,
-        objective,
-        base,
-        hyperparameters=hyperparameters,
+    prepared = prepare_sft(
+        base_folder,
+        conversations,
         options=options,
-        fingerprint=fingerprint,
-        on_evaluation=sampler(model, renderer, options),
+        hyperparameters=hyperparameters,
+        held_out=held_out,
+        method=method,
+        adapter=adapter,
     )
-    origin = {"method": method.value, "hyperparameters": hyperparameters.to_dict(), "data": fingerprint["data"]}
-    folders = save_result(model, base, renderer, result=result, options=options, **origin)
+    result, folders = train_causal(prepared.run, prepared.renderer, options)
     return CausalOutcome(
         result=result,
-        training=prepared.report,
-        held_out=held.report if held else None,
+        training=prepared.training.report,
+        held_out=prepared.held_out.report if prepared.held_out else None,
         folders=folders,
-        template_hash=renderer.template_hash,
+        template_hash=prepared.renderer.template_hash,
     )

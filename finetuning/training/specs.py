@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """`hyperparameters` are those chosen, the method's defaults fill in the rest; `tuned` and `prompts` are evaluate's."""
+    """`hyperparameters` are those chosen on top of the method's defaults; `tuned` and `prompts` are evaluate's."""
 
     mode: Mode
     method: Method

@@ -18,7 +18,7 @@ from finetuning.training.runs import RunOptions
 from models_hub.engine.loading import load_folder
 from models_hub.engine.options import Task
 from tests.finetuning.training.builders import build_encoder
-from tests.finetuning.training.toys import stop_at
+from tests.finetuning.training.toys import StopAfter
 
 VALUES = Hyperparameters.for_method(
     Method.MASKED_LM,
@@ -54,7 +54,7 @@ def test_encoder_gets_a_head_that_the_engine_loads(base, tmp_path):
 def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(base, tmp_path):
     values = replace(VALUES, max_steps=8, eval_steps=4)
     whole = train(base, tmp_path / "whole", values=values)
-    train(base, tmp_path / "parts", values=values, should_stop=stop_at(6))
+    train(base, tmp_path / "parts", values=values, **StopAfter(2).options)
     resumed = train(base, tmp_path / "parts", values=values)
     assert resumed.result.evaluations == whole.result.evaluations
     assert resumed.result.train_loss == whole.result.train_loss

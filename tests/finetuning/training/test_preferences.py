@@ -18,7 +18,7 @@ from finetuning.training.sft import train_sft
 from models_hub.engine.loading import load_folder
 from models_hub.engine.options import Task
 from tests.finetuning.training.builders import conversation, save_base
-from tests.finetuning.training.toys import stop_at
+from tests.finetuning.training.toys import StopAfter
 
 VALUES = Hyperparameters.for_method(
     Method.DPO,
@@ -74,7 +74,7 @@ def test_result_is_loaded_by_the_engine(base, tmp_path, rows):
 def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(base, tmp_path, rows):
     """The reference must be the model of the beginning, not that of the checkpoint."""
     whole = train(base, tmp_path / "whole", rows)
-    stopped = train(base, tmp_path / "parts", rows, should_stop=stop_at(16))
+    stopped = train(base, tmp_path / "parts", rows, **StopAfter(3).options)
     assert stopped.result.status == "stopped" and stopped.result.step > 0
     resumed = train(base, tmp_path / "parts", rows)
     assert resumed.result.evaluations == whole.result.evaluations

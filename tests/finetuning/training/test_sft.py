@@ -19,7 +19,7 @@ from models_hub.engine.loading import load_folder, stop_token_ids
 from models_hub.engine.options import Task
 from models_hub.starter import verify_manifest
 from tests.finetuning.training.builders import LLAMA3, build_model, build_tokenizer, code_words, conversation, save_base
-from tests.finetuning.training.toys import Recorder, stop_at
+from tests.finetuning.training.toys import Recorder, StopAfter
 
 VALUES = Hyperparameters(
     learning_rate=0.02, max_steps=6, eval_steps=2, lora_dropout=0.2, precision="float32", per_device_train_batch_size=2
@@ -122,7 +122,7 @@ def test_only_the_adapter_is_trained_with_lora(base, tmp_path):
 @pytest.mark.parametrize("method", [Method.LORA_SFT, Method.FULL_SFT])
 def test_interrupted_and_resumed_run_ends_in_the_same_weights_and_losses(base, tmp_path, method):
     whole = train(base, tmp_path / "whole", method=method)
-    stopped = train(base, tmp_path / "parts", method=method, should_stop=stop_at(20))
+    stopped = train(base, tmp_path / "parts", method=method, **StopAfter(3).options)
     assert (stopped.result.status, stopped.folders) == ("stopped", {})
     resumed = train(base, tmp_path / "parts", method=method)
     assert resumed.result.evaluations == whole.result.evaluations
@@ -140,14 +140,14 @@ def test_interrupted_and_resumed_run_ends_in_the_same_weights_and_losses(base, t
     ],
 )
 def test_run_with_other_arguments_does_not_resume(base, tmp_path, change, named):
-    train(base, tmp_path, should_stop=stop_at(20))
+    train(base, tmp_path, **StopAfter(3).options)
     with pytest.raises(ResumeMismatchError) as caught:
         train(base, tmp_path, **change)
     assert named in caught.value.details["changed"]
 
 
 def test_run_on_another_base_does_not_resume(base, tmp_path):
-    train(base, tmp_path / "run", should_stop=stop_at(20))
+    train(base, tmp_path / "run", **StopAfter(3).options)
     other = save_base(tmp_path / "tiny-llama", seed=1)
     with pytest.raises(ResumeMismatchError, match="base"):
         train(other, tmp_path / "run")
@@ -228,7 +228,7 @@ def test_checkpointing_gradients_changes_no_result(base, tmp_path):
 
 def test_precision_is_measured_and_kept_over_a_resumption(base, tmp_path):
     values = replace(VALUES, precision="auto")
-    stopped = train(base, tmp_path, values=values, should_stop=stop_at(20))
+    stopped = train(base, tmp_path, values=values, **StopAfter(3).options)
     resumed = train(base, tmp_path, values=values)
     assert stopped.result.precision == resumed.result.precision in {"float32", "bfloat16"}
 

@@ -87,6 +87,21 @@ class Recorder:
         return {event.step: event.loss for event in self.of(StepDone)}
 
 
+class StopAfter(Recorder):
+    """Collects events, and as `should_stop` says yes from the end of a step on."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._step = step
+
+    def should_stop(self) -> bool:
+        return any(event.step >= self._step for event in self.of(StepDone))
+
+    @property
+    def options(self) -> dict:
+        return {"progress": self, "should_stop": self.should_stop}
+
+
 def run_toy(
     model: nn.Module, objective: ToyObjective, store, *, values: Hyperparameters = VALUES, **arguments
 ) -> TrainingResult:
