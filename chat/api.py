@@ -40,6 +40,7 @@ class Conversation(Schema):
     options: dict[str, Any]
     current_leaf_id: UUID | None = Field(description="The last message of the branch being shown.")
     pinned: bool
+    is_excluded_from_training: bool = Field(description="Nothing of it is trained on, whatever you have agreed to.")
     created_at: datetime
     updated_at: datetime
     found: Found | None = Field(None, description="Only in search results: where the words are.")
@@ -71,6 +72,17 @@ class ReplyError(Schema):
     retryable: bool
 
 
+class Feedback(Schema):
+    rating: int = Field(description="1: good, -1: bad.")
+    comment: str
+    tags: list[str]
+
+
+class Correction(Schema):
+    content: str
+    html: str
+
+
 class Message(Schema):
     """What follows `sibling_ids` is there for replies only, from `html` on for ended ones."""
 
@@ -89,6 +101,9 @@ class Message(Schema):
     messages_left_out: int = Field(0, description="How many earlier messages were not sent to the model.")
     last_sequence_number: int = 0
     labels: list[Label] | None = None
+    feedback: Feedback | None = Field(None, description="What you thought of it.")
+    correction: Correction | None = Field(None, description="The answer you would have wanted.")
+    is_chosen: bool = Field(False, description="Whether you called it the best of the answers to its question.")
     html: str = ""
     finish_reason: str | None = None
     usage: Usage | None = None
@@ -116,6 +131,7 @@ class MessagesQuery(Schema):
 class ConversationChange(RequestSchema):
     title: str | None = Field(None, examples=["Rivers"])
     pinned: bool | None = None
+    is_excluded_from_training: bool | None = None
     model: str | None = Field(None, examples=["smollm2-135m-instruct"])
     system_prompt: str | None = None
     options: dict[str, Any] | None = Field(None, examples=[{"temperature": 0.2, "max_new_tokens": 200}])

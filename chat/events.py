@@ -367,6 +367,18 @@ class ReplyEnded(ServerEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MessageFeedback(ServerEvent):
+    """What the owner thinks of a reply has changed; what is None was taken back, or never said."""
+
+    type = "message.feedback"
+    message_id: str
+    conversation_id: str
+    feedback: dict[str, Any] | None
+    correction: dict[str, str] | None
+    is_chosen: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pong(ServerEvent):
     type = "pong"
 

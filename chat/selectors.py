@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from chat.cursors import decode_cursor, encode_cursor
 from chat.errors import NotFoundError
-from chat.models import Conversation, Message
+from chat.models import Choice, Conversation, Message
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -56,12 +56,18 @@ def get_deleted_conversation(conversation_id: UUID, *, user: User) -> Conversati
 
 
 def get_message(message_id: UUID, *, user: User) -> Message:
-    """With its conversation and version. Raises NotFoundError."""
-    rows = Message.objects.select_related("conversation", "version")
+    """With its conversation, its version and what was thought of it. Raises NotFoundError."""
+    rows = with_opinions(Message.objects.select_related("conversation"))
     message = rows.filter(id=message_id, conversation__owner=user, conversation__deleted_at=None).first()
     if message is None:
         raise NotFoundError("There is no such message.")
     return message
+
+
+def with_opinions(rows: QuerySet[Message]) -> QuerySet[Message]:
+    """With all that `message_to_dict` tells of a reply, in the same query: version, rating, correction, choice."""
+    chosen = Choice.objects.filter(chosen=OuterRef("pk"))
+    return rows.select_related("version", "feedback", "correction").annotate(is_chosen=Exists(chosen))
 
 
 def owned_conversations(*, user: User) -> QuerySet[Conversation]:
@@ -116,7 +122,7 @@ def get_branch(
     if through in path:
         limit = min(max(limit, len(path) - path.index(through) + SHOWN_ABOVE), MAX_WINDOW)
     window = path[-limit:]
-    messages = Message.objects.select_related("version").in_bulk(window)
+    messages = with_opinions(Message.objects.all()).in_bulk(window)
     # A message may vanish between the two queries only with its conversation.
     shown = [messages[message_id] for message_id in window if message_id in messages]
     for message in shown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chat import markdown
 from chat.models import ENDED, Conversation, Message
 from models_hub.base import Role
 
@@ -17,15 +18,16 @@ def conversation_to_dict(conversation: Conversation) -> dict[str, Any]:
         "options": conversation.options,
         "current_leaf_id": str(conversation.current_leaf_id) if conversation.current_leaf_id else None,
         "pinned": conversation.pinned_at is not None,
+        "is_excluded_from_training": conversation.is_excluded_from_training,
         "created_at": conversation.created_at.isoformat(),
         "updated_at": conversation.updated_at.isoformat(),
     }
 
 
 def message_to_dict(message: Message) -> dict[str, Any]:
-    """A message; a reply also tells what wrote it, and, once it has ended, how.
+    """A message; a reply also tells what wrote it, and, once it has ended, how, and what its owner thinks of it.
 
-    Reads `message.version` for replies: select it in the query that loads the message.
+    Load replies with `selectors.with_opinions`: what is read here then comes with the message's own query.
     """
     data = {
         "id": str(message.id),
@@ -50,7 +52,20 @@ def _reply_fields(message: Message) -> dict[str, Any]:
     }
     if message.labels is not None:
         fields["labels"] = message.labels
-    return fields | _end_fields(message) if message.status in ENDED else fields
+    # A reply that runs is not judged, and one that has just been made is not asked about: a send costs no query more.
+    if message.status not in ENDED:
+        return fields | {"feedback": None, "correction": None, "is_chosen": False}
+    return fields | opinions_to_dict(message) | _end_fields(message)
+
+
+def opinions_to_dict(message: Message) -> dict[str, Any]:
+    """What the owner thinks of a reply loaded with `selectors.with_opinions`."""
+    feedback, correction = getattr(message, "feedback", None), getattr(message, "correction", None)
+    return {
+        "feedback": feedback and {"rating": feedback.rating, "comment": feedback.comment, "tags": feedback.tags},
+        "correction": correction and {"content": correction.content, "html": markdown.render(correction.content)},
+        "is_chosen": message.is_chosen,
+    }
 
 
 def _end_fields(message: Message) -> dict[str, Any]:

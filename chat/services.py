@@ -13,6 +13,7 @@ from chat.broadcast import announce
 from chat.errors import InvalidError, ModelUnavailableError
 from chat.events import ConversationDeleted, ConversationUpdated, parse_options
 from chat.models import RUNNING, Conversation, Message
+from chat.nudges import nudge_withdrawal
 from chat.selectors import get_newest_leaf
 from chat.serializers import conversation_to_dict
 from chat.text import check_text
@@ -39,9 +40,14 @@ def title_from(text: str) -> str:
 
 
 def change_conversation(
-    conversation: Conversation, *, title: str | None = None, pinned: bool | None = None, **settings: Any
+    conversation: Conversation,
+    *,
+    title: str | None = None,
+    pinned: bool | None = None,
+    is_excluded_from_training: bool | None = None,
+    **settings: Any,
 ) -> Conversation:
-    """Title, pin, and what the next message goes with (`model`, `system_prompt`, `options`).
+    """Title, pin, whether it may be trained on; what the next message goes with (`model`, `system_prompt`, `options`).
 
     None leaves a value as it is. All or none, with one announcement. Raises InvalidError, TooLongError, and
     ModelUnavailableError when the owner may not use the model.
@@ -51,7 +57,12 @@ def change_conversation(
         changes["title"] = " ".join(check_text(title, limit=TITLE_LIMIT, field="title").split())
     if pinned is not None and pinned != (conversation.pinned_at is not None):
         changes["pinned_at"] = timezone.now() if pinned else None
-    return _update(conversation, **changes)
+    if is_excluded_from_training not in (None, conversation.is_excluded_from_training):
+        changes["is_excluded_from_training"] = is_excluded_from_training
+    with transaction.atomic():
+        if changes.get("is_excluded_from_training"):
+            nudge_withdrawal()
+        return _update(conversation, **changes)
 
 
 def _checked_settings(
@@ -101,6 +112,7 @@ def delete_conversation(conversation: Conversation) -> None:
         conversation.deleted_at = now = timezone.now()
         conversation.save(update_fields=["deleted_at"])
         conversation.messages.filter(status__in=RUNNING).update(cancel_requested_at=now)
+        nudge_withdrawal()
         announce(conversation.owner_id, ConversationDeleted(conversation=conversation_to_dict(conversation)))
 
 

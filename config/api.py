@@ -13,6 +13,7 @@ from accounts.api import router as me_router
 from accounts.models import User
 from accounts.services import authenticate_key
 from chat.api import router as conversations_router
+from chat.api_messages import router as messages_router
 from chat.api_usage import router as usage_router
 from config.api_docs import ReferencePage
 from config.api_errors import add_error_handlers
@@ -50,6 +51,7 @@ api = NinjaAPI(
 )
 add_error_handlers(api)
 api.add_router("/conversations", conversations_router, tags=["conversations"])
+api.add_router("/messages", messages_router, tags=["messages"])
 api.add_router("/models", models_router, tags=["models"])
 api.add_router("/me", me_router, tags=["me"])
 api.add_router("/usage", usage_router, tags=["usage"])

@@ -14,7 +14,7 @@ from chat.errors import NotFoundError
 from chat.models import RUNNING, Message
 from chat.replies import store
 from chat.replies.start import Asker, get_asker, get_reply
-from chat.selectors import get_conversation, get_message
+from chat.selectors import get_conversation, get_message, with_opinions
 from chat.serializers import conversation_to_dict, message_to_dict
 from models_hub.base import Role
 
@@ -33,7 +33,7 @@ def check_conversation(asker: Asker, conversation_id: UUID) -> None:
 def list_replies_to_show(asker: Asker, conversation_id: UUID, named: Collection[UUID]) -> RepliesToShow:
     """The replies of a conversation that run, and those of the named ones that have ended."""
     conversation = get_conversation(conversation_id, user=get_asker(asker))
-    rows = Message.objects.select_related("version").filter(conversation=conversation, role=Role.ASSISTANT)
+    rows = with_opinions(Message.objects.filter(conversation=conversation, role=Role.ASSISTANT))
     shown = list(rows.filter(Q(status__in=RUNNING) | Q(id__in=named)).order_by("created_at"))
     return RepliesToShow(
         running=[message_to_dict(message) for message in shown if message.is_running],

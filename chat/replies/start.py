@@ -31,7 +31,7 @@ from chat.events import (
 )
 from chat.models import RUNNING, Conversation, Message, RequestReceipt
 from chat.replies.prompt import reply_options, system_prompt_of, take_context
-from chat.selectors import get_conversation
+from chat.selectors import get_conversation, with_opinions
 from chat.serializers import conversation_to_dict, message_to_dict
 from chat.services import title_from
 from chat.text import check_text
@@ -356,7 +356,7 @@ def _find_receipt(user: User, request_id: str | None) -> Started | None:
     if not request_id:
         return None
     receipt = (
-        RequestReceipt.objects.select_related("message__conversation", "reply__version")
+        RequestReceipt.objects.select_related("message__conversation")
         .filter(owner=user, request_id=request_id, created_at__gte=timezone.now() - REMEMBER_REQUESTS)
         .first()
     )
@@ -366,6 +366,6 @@ def _find_receipt(user: User, request_id: str | None) -> Started | None:
         conversation=conversation_to_dict(receipt.message.conversation),
         is_new_conversation=False,
         message=message_to_dict(receipt.message),
-        reply=message_to_dict(receipt.reply),
+        reply=message_to_dict(with_opinions(Message.objects.all()).get(id=receipt.reply_id)),
         job=None,
     )

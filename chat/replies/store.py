@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from chat.models import RUNNING, Conversation, Message
 from chat.replies.running import Progress
+from chat.selectors import with_opinions
 from chat.serializers import message_to_dict
 from chat.text import storable
 from models_hub.base import FinishReason, ModelHubError, Usage
@@ -109,7 +110,7 @@ def end_reply(message_id: UUID, owner_token: UUID, end: ReplyEnd) -> dict[str, A
         row = Message.objects.filter(id=message_id, owner_token=owner_token, status__in=RUNNING)
         if not row.update(**end.columns()):
             return None
-        message = Message.objects.select_related("version").get(id=message_id)
+        message = with_opinions(Message.objects.all()).get(id=message_id)
         Conversation.objects.filter(id=message.conversation_id).update(updated_at=timezone.now())
     return message_to_dict(message)
 
@@ -120,14 +121,14 @@ def request_cancel(message_id: UUID) -> bool:
 
 
 def get_message_dict(message_id: UUID) -> dict[str, Any] | None:
-    message = Message.objects.select_related("version").filter(id=message_id).first()
+    message = with_opinions(Message.objects.filter(id=message_id)).first()
     return message and message_to_dict(message)
 
 
 def list_ended(message_ids: Iterable[UUID], *, for_seconds: float) -> list[Message]:
     """Those of them that ended at least so long ago."""
     limit = timezone.now() - timedelta(seconds=for_seconds)
-    rows = Message.objects.select_related("version").filter(id__in=message_ids, ended_at__lt=limit)
+    rows = with_opinions(Message.objects.filter(id__in=message_ids, ended_at__lt=limit))
     return list(rows.exclude(status__in=RUNNING))
 
 
