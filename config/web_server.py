@@ -1,4 +1,5 @@
-"""Daphne as Dialoop runs it: large bodies are refused before they are read, and stopping says goodbye first."""
+"""Daphne as Dialoop runs it: large bodies are refused before they are read, long answers wait for slow readers, and
+stopping says goodbye first."""
 
 from __future__ import annotations
 
@@ -27,11 +28,50 @@ Hook = Callable[[], Coroutine[Any, Any, None]]
 logger = logging.getLogger(__name__)
 
 
+class Flow:
+    """Whether the reader keeps up; told by Twisted, which calls this a producer."""
+
+    def __init__(self) -> None:
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+        self.wait = self._is_open.wait
+
+    def pauseProducing(self) -> None:
+        self._is_open.clear()
+
+    def resumeProducing(self) -> None:
+        self._is_open.set()
+
+    stopProducing = resumeProducing
+
+
 class LimitedRequest(WebRequest):
-    """Daphne keeps a whole body before the application sees it, so the limit has to stand here."""
+    """Daphne keeps a whole body before the application sees it, so the limit has to stand here.
+
+    It also takes whatever the application sends, as fast as it comes: `flow` lets a download wait for a slow reader.
+    """
 
     _refused = False
     _received = 0
+    flow: Flow | None = None
+
+    def begin_flow(self) -> None:
+        if self.flow is None and not self.finished and self.channel is not None:
+            self.flow = Flow()
+            self.registerProducer(self.flow, True)
+
+    def finish(self) -> None:
+        self._end_flow()
+        super().finish()
+
+    def connectionLost(self, reason: Any) -> None:
+        if self.flow is not None:
+            self.flow.resumeProducing()
+        super().connectionLost(reason)
+
+    def _end_flow(self) -> None:
+        if self.flow is not None and self.producer is self.flow:
+            self.unregisterProducer()
 
     def gotLength(self, length: int | None) -> None:
         if length is not None and length > MAX_BODY_BYTES:
@@ -102,6 +142,14 @@ class WebServer(Server):
         super().run()
         if not self.listening_addresses:
             raise OSError(f"cannot listen on {', '.join(self.endpoints)}")
+
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        if not (message.get("more_body") and isinstance(protocol, LimitedRequest)):
+            return await super().handle_reply(protocol, message)
+        protocol.begin_flow()
+        await super().handle_reply(protocol, message)
+        if protocol.flow is not None:
+            await protocol.flow.wait()
 
     def kill_all_applications(self) -> defer.Deferred[None]:
         """Daphne calls this before the reactor ends, and waits for it."""
