@@ -2,6 +2,7 @@
 
 Its parent holds its standard input and reads FOLDER/events.jsonl, whose last line says how it ended. End of input, a
 line "stop" or SIGTERM: it finishes the batch, writes a checkpoint and ends. Started again, it goes on from there.
+Output and errors should go into a file: a pipe that nobody reads any more would break what prints into it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from finetuning.training.specs import Mode, Spec
 
 SPEC = "spec.json"
 EVENTS = "events.jsonl"
-OUTPUT = "child.log"
 LOCK = "lock"
 LOCK_PATIENCE = 60.0
 NICENESS = 10
@@ -58,7 +58,6 @@ class StopSwitch:
 def main(folder: Path, *, lock_patience: float = LOCK_PATIENCE) -> int:
     """0: it did what it was told, or was stopped. 1: the last event, if one could be written, says what failed."""
     os.nice(NICENESS)
-    _redirect_output(folder / OUTPUT)
     log, stop = EventLog(folder / EVENTS), StopSwitch()
     stop.listen()
     try:
@@ -83,6 +82,7 @@ def _run(folder: Path, log: EventLog, stop: StopSwitch) -> dict[str, Any] | None
         return result
     log(Phase(name="loading"))
     from finetuning.training.methods import sample_conversations, train
+    from finetuning.training.preflight import preflight
     from finetuning.training.runs import RunOptions
 
     _check_device(spec.use_gpu)
@@ -94,7 +94,7 @@ def _run(folder: Path, log: EventLog, stop: StopSwitch) -> dict[str, Any] | None
         progress=log,
         should_stop=stop,
     )
-    return train(spec, options)
+    return train(spec, options) if spec.mode is Mode.TRAIN else preflight(spec, options)
 
 
 def _earlier_result(log: EventLog) -> dict[str, Any] | None:
@@ -139,14 +139,6 @@ def _explain(error: Exception) -> Failed:
         return Failed(code="out_of_memory", message="There was not enough memory to load the data and the model.")
     lines = traceback.format_exception(error)
     return Failed(code="unexpected", message=f"{type(error).__name__}: {error}", details={"traceback": "".join(lines)})
-
-
-def _redirect_output(file: Path) -> None:
-    """What libraries print goes into the folder: a pipe of a parent that died would break the run."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for standard in (1, 2):
-        os.dup2(descriptor, standard)
-    os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,16 @@ from finetuning.training.saving import save_model
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """`ids[i]` has at most `max_length` tokens; `cut` rows were longer."""
+    """`ids[i]` was made of text `rows[i]` and has at most `max_length` tokens; `cut_tokens` says by text what went.
+
+    `left_out` are texts in which nothing is left to learn from.
+    """
 
     ids: list[np.ndarray]
+    rows: list[int]
     max_length: int
-    cut: int
+    cut_tokens: dict[int, int]
+    left_out: list[int] = field(default_factory=list)
 
     @property
     def lengths(self) -> list[int]:
@@ -49,7 +54,7 @@ def train_encoder(run: Run, encoded: EncodedTexts, options: RunOptions, **origin
         options.progress(Phase(name="saving"))
         about = {**run.origin, **origin, "result": result.to_dict()}
         folders = {MERGED: save_model(run.model, run.base, options.folder / MERGED, origin=about)}
-    return EncoderOutcome(result=result, folders=folders, max_length=encoded.max_length, cut=encoded.cut)
+    return EncoderOutcome(result=result, folders=folders, max_length=encoded.max_length, cut=len(encoded.cut_tokens))
 
 
 def encode_texts(base: BaseModel, texts: Sequence[str], *, max_length: int | None) -> EncodedTexts:
@@ -64,7 +69,12 @@ def encode_texts(base: BaseModel, texts: Sequence[str], *, max_length: int | Non
     )
     for row, ids in zip(long, shortened, strict=True):
         whole[row] = ids
-    return EncodedTexts([np.asarray(ids, dtype=np.int32) for ids in whole], limit, len(long))
+    return EncodedTexts(
+        ids=[np.asarray(ids, dtype=np.int32) for ids in whole],
+        rows=list(range(len(whole))),
+        max_length=limit,
+        cut_tokens={row: lengths[row] - len(whole[row]) for row in long},
+    )
 
 
 def pad(rows: Sequence[np.ndarray], *, pad_token_id: int, device: Any) -> dict[str, torch.Tensor]:

@@ -168,7 +168,8 @@ def _encode(base: BaseModel, texts: Sequence[str], *, max_length: int | None) ->
         raise DataError(f"The tokenizer of {base.folder.name} has no mask token.")
     encoded = encode_texts(base, texts, max_length=max_length)
     special = np.asarray(base.tokenizer.all_special_ids)
-    rows = [ids for ids in encoded.ids if not np.isin(ids, special).all()]
-    if not rows:
+    kept = [row for row, ids in enumerate(encoded.ids) if not np.isin(ids, special).all()]
+    if not kept:
         raise DataError("None of the texts has a token that could be masked.")
-    return replace(encoded, ids=rows)
+    left_out = sorted(set(encoded.rows) - set(kept))
+    return replace(encoded, ids=[encoded.ids[row] for row in kept], rows=kept, left_out=left_out)

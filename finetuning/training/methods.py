@@ -7,20 +7,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetuning.training.classification import LabelledText, train_classifier
-from finetuning.training.errors import ConversationError
+from finetuning.training.classification import LabelledText, PreparedClassifier, prepare_classifier, train_classifier
+from finetuning.training.errors import ConversationError, DataError
 from finetuning.training.hyperparameters import Hyperparameters, Method
 from finetuning.training.labels import Excluded
 from finetuning.training.loop import TrainingResult
-from finetuning.training.masked_lm import train_masked_lm
-from finetuning.training.preferences import PreferencePair, RatedAnswer, train_preferences
+from finetuning.training.masked_lm import PreparedMaskedLm, prepare_masked_lm, train_masked_lm
+from finetuning.training.memory import explained
+from finetuning.training.preferences import (
+    PreferencePair,
+    PreparedPreferences,
+    RatedAnswer,
+    prepare_preferences,
+    train_preferences,
+)
 from finetuning.training.rendering import Message
 from finetuning.training.runs import MERGED, RunOptions
 from finetuning.training.saving import MANIFEST
-from finetuning.training.sft import train_sft
+from finetuning.training.sft import PreparedSft, prepare_sft, train_sft
 from finetuning.training.specs import Row, Spec
 
 Content = dict[str, Any]
+ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,10 @@ def train(spec: Spec, options: RunOptions) -> dict[str, Any] | None:
     values = spec.resolve(rows)
     train_items = read_examples(spec.method, rows).items
     held_out = read_examples(spec.method, spec.rows("validation")).items
-    outcome = _train(spec, options, values, train_items, held_out)
+    if not train_items:
+        raise DataError(f"None of the {len(rows)} rows can be trained on.")
+    with explained(values):
+        outcome = TRAIN[spec.method](spec.base, train_items, **_arguments(spec, options, values, held_out))
     if outcome.result.status == "stopped":
         return None
     return {
@@ -83,17 +94,19 @@ def sample_conversations(prompts: Sequence[str]) -> list[list[Message]]:
     return [[{"role": "user", "content": prompt}] for prompt in prompts]
 
 
-def _train(spec: Spec, options: RunOptions, values: Hyperparameters, rows: list[Any], held_out: list[Any]) -> Any:
+def prepare(
+    spec: Spec, options: RunOptions, values: Hyperparameters, rows: list[Any], held_out: list[Any]
+) -> PreparedSft | PreparedPreferences | PreparedClassifier | PreparedMaskedLm:
+    """What `train` would train, to be looked at. Raises what `errors.py` names."""
+    arguments = _arguments(spec, options, values, held_out)
+    return PREPARE[spec.method](spec.base, rows, **arguments)
+
+
+def _arguments(spec: Spec, options: RunOptions, values: Hyperparameters, held_out: list[Any]) -> dict[str, Any]:
     common = {"options": options, "hyperparameters": values, "held_out": held_out}
-    match spec.method:
-        case Method.LORA_SFT | Method.FULL_SFT:
-            return train_sft(spec.base, rows, method=spec.method, adapter=spec.adapter, **common)
-        case Method.DPO | Method.KTO:
-            return train_preferences(spec.base, rows, adapter=spec.adapter, **common)
-        case Method.CLASSIFICATION:
-            return train_classifier(spec.base, rows, **common)
-        case Method.MASKED_LM:
-            return train_masked_lm(spec.base, rows, **common)
+    if spec.method in (Method.LORA_SFT, Method.FULL_SFT):
+        return {**common, "method": spec.method, "adapter": spec.adapter}
+    return {**common, "adapter": spec.adapter} if spec.method in (Method.DPO, Method.KTO) else common
 
 
 def _origin(outcome: Any) -> dict[str, Any]:
@@ -102,28 +115,39 @@ def _origin(outcome: Any) -> dict[str, Any]:
 
 
 def _read_conversation(content: Content) -> list[Message]:
-    return list(content["messages"])
+    return _read_messages(content["messages"])
+
+
+def _read_messages(messages: Any) -> list[Message]:
+    for number, message in enumerate(messages, 1):
+        if not (message["role"] in ROLES and isinstance(message["content"], str) and message["content"].strip()):
+            raise ConversationError(f"Message {number} has an unknown role or no text.")
+    return list(messages)
 
 
 def _read_pair(content: Content) -> PreferencePair:
-    chosen, rejected = list(content["chosen"]), list(content["rejected"])
+    chosen, rejected = _read_messages(content["chosen"]), _read_messages(content["rejected"])
     # What both answers have in common before they part belongs to the prompt.
     if chosen[:-1] != rejected[:-1]:
         raise ConversationError("The two answers differ before their last message; only that one can be compared.")
-    return PreferencePair([*content["prompt"], *chosen[:-1]], chosen[-1]["content"], rejected[-1]["content"])
+    return PreferencePair(
+        [*_read_messages(content["prompt"]), *chosen[:-1]], chosen[-1]["content"], rejected[-1]["content"]
+    )
 
 
 def _read_rated(content: Content) -> RatedAnswer:
-    completion = list(content["completion"])
-    prompt = [*content["prompt"], *completion[:-1]]
+    completion = _read_messages(content["completion"])
+    prompt = [*_read_messages(content["prompt"]), *completion[:-1]]
     return RatedAnswer(prompt, completion[-1]["content"], bool(content["label"]))
 
 
 def _read_labelled(content: Content) -> LabelledText:
-    return LabelledText(content["text"], content["label"])
+    return LabelledText(_read_text(content), str(content["label"]))
 
 
 def _read_text(content: Content) -> str:
+    if not content["text"].strip():
+        raise ConversationError("The text is empty.")
     return content["text"]
 
 
@@ -134,4 +158,20 @@ READERS: dict[Method, Callable[[Content], Any]] = {
     Method.KTO: _read_rated,
     Method.CLASSIFICATION: _read_labelled,
     Method.MASKED_LM: _read_text,
+}
+PREPARE: dict[Method, Callable[..., Any]] = {
+    Method.LORA_SFT: prepare_sft,
+    Method.FULL_SFT: prepare_sft,
+    Method.DPO: prepare_preferences,
+    Method.KTO: prepare_preferences,
+    Method.CLASSIFICATION: prepare_classifier,
+    Method.MASKED_LM: prepare_masked_lm,
+}
+TRAIN: dict[Method, Callable[..., Any]] = {
+    Method.LORA_SFT: train_sft,
+    Method.FULL_SFT: train_sft,
+    Method.DPO: train_preferences,
+    Method.KTO: train_preferences,
+    Method.CLASSIFICATION: train_classifier,
+    Method.MASKED_LM: train_masked_lm,
 }

@@ -24,6 +24,7 @@ USE_GPU = {True: "true", False: "false", None: "auto"}
 
 
 class Mode(StrEnum):
+    PREFLIGHT = "preflight"
     TRAIN = "train"
 
 
