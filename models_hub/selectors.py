@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -23,22 +22,6 @@ if TYPE_CHECKING:
 
 # A failed check says that a connection is down for this long; the next check or reply tells more.
 CHECK_IS_FRESH = timedelta(minutes=10)
-
-
-@dataclass(frozen=True)
-class VersionRow:
-    """A version as the API shows it."""
-
-    number: int
-    provider_model: str
-    source: str
-    revision: str
-    is_ready: bool
-    not_ready_reason: str
-    context_window: int | None
-    aliases: list[str]
-    created_at: str
-    retired_at: str | None
 
 
 def permitted_models(*, user: User | None) -> QuerySet[RegisteredModel]:
@@ -88,26 +71,6 @@ def list_models(*, user: User | None) -> list[ModelCard]:
         .order_by("connection__name", "name")
     )
     return [_make_card(row) for row in rows]
-
-
-def list_versions(slug: str, *, user: User | None) -> list[VersionRow]:
-    """Newest first. Raises UnknownModelError."""
-    versions = get_model(slug, user=user).versions.prefetch_related("aliases").order_by("-number")
-    return [
-        VersionRow(
-            number=version.number,
-            provider_model=version.provider_model,
-            source=version.source,
-            revision=version.revision,
-            is_ready=version.is_ready,
-            not_ready_reason=version.not_ready_reason,
-            context_window=version.context_window or version.model.context_window,
-            aliases=sorted(alias.name for alias in version.aliases.all()),
-            created_at=version.created_at.isoformat(),
-            retired_at=version.retired_at.isoformat() if version.retired_at else None,
-        )
-        for version in versions
-    ]
 
 
 # What every message asks, as one statement: composing the same by querysets costs 2 ms of the web process's time.

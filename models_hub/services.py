@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -162,40 +162,25 @@ def remember_parameters(target: ModelTarget, learned: dict) -> None:
 
 
 def add_version(
-    model: RegisteredModel,
-    *,
-    provider_model: str = "",
-    source: str = "",
-    revision: str = "",
-    is_ready: bool = True,
-    not_ready_reason: str = "",
-    context_window: int | None = None,
-    manifest: dict | None = None,
-    notes: str = "",
+    model: RegisteredModel, *, number: int | None = None, provider_model: str = "", **columns: Any
 ) -> ModelVersion:
-    """The next version of a model. Without `provider_model` it is `slug@number`, as the engine addresses its own."""
+    """The next version of a model, or one with a number of `take_number`.
+
+    Without `provider_model` it is `slug@number`, as the engine addresses its own.
+    """
     with transaction.atomic():
-        number = _take_number(model)
-        return ModelVersion.objects.create(
-            model=model,
-            number=number,
-            provider_model=provider_model or f"{model.slug}@{number}",
-            source=source,
-            revision=revision,
-            is_ready=is_ready,
-            not_ready_reason=not_ready_reason,
-            context_window=context_window,
-            manifest=manifest or {},
-            notes=notes,
-        )
+        number = number or take_number(model)
+        name = provider_model or f"{model.slug}@{number}"
+        return ModelVersion.objects.create(model=model, number=number, provider_model=name, **columns)
 
 
-def _take_number(model: RegisteredModel) -> int:
+def take_number(model: RegisteredModel) -> int:
     """Never one that a deleted version had: engine, browser caches and people's notes know things by it."""
-    newest = RegisteredModel.objects.select_for_update().get(pk=model.pk).newest_number
-    highest = model.versions.order_by("-number").values_list("number", flat=True).first() or 0
-    number = max(newest, highest) + 1
-    RegisteredModel.objects.filter(pk=model.pk).update(newest_number=number)
+    with transaction.atomic():
+        newest = RegisteredModel.objects.select_for_update().get(pk=model.pk).newest_number
+        highest = model.versions.order_by("-number").values_list("number", flat=True).first() or 0
+        number = max(newest, highest) + 1
+        RegisteredModel.objects.filter(pk=model.pk).update(newest_number=number)
     return number
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
+from dataclasses import replace
+
 import pytest
-from django.contrib.auth.models import Group
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import Group, Permission
 
 from models_hub import services
-from models_hub.models import PRODUCTION, AliasEvent, RegisteredModel
+from models_hub.models import PRODUCTION, AliasEvent, ModelVersion, RegisteredModel
+from tests.conftest import make_user
+from tests.finetuning.version_support import add_trained, make_trained_model, rate, write_folders
 
 SLUG = "vendor/mine"
 
@@ -57,6 +65,118 @@ def test_a_stranger_does_not_see_a_model_of_a_group(client, hidden, charlie):
     assert client.get("/api/models").json()["items"] == []
     for response in (client.get(f"/api/models/{SLUG}/versions"), put(client, 2)):
         assert (response.status_code, response.json()["code"]) == (404, "model_unavailable")
+
+
+def call(client, method: str, path: str, **body):
+    return client.generic(method, f"/api/models/{path}", json.dumps(body), content_type="application/json")
+
+
+@pytest.fixture
+def trained(db, settings, tmp_path):
+    settings.DIALOOP = replace(settings.DIALOOP, model_cache_dir=tmp_path)
+    version = add_trained(make_trained_model(), answers=[{"prompt": "Where?", "base": "?", "tuned": "Pier 4"}])
+    write_folders(version, tmp_path)
+    return version
+
+
+@pytest.fixture
+def curator(bob):
+    bob.user_permissions.add(Permission.objects.get(codename="curate"))
+    return bob
+
+
+def test_a_curator_sees_where_a_version_comes_from_and_how_it_did(client, trained, curator, alice):
+    rate(trained, alice, 1, -1)
+    client.force_login(curator)
+    newest, base = client.get("/api/models/harbour-helper/versions").json()["items"]
+    assert newest["lineage"]["base"] == "harbour-helper@1"
+    assert newest["lineage"]["dataset"] == "Harbour talk"
+    assert newest["evaluation"]["after"]["eval_loss"] == 1.5
+    assert "answers" not in newest["evaluation"]
+    assert newest["ratings"] == {"good": 1, "bad": 1, "corrections": 0, "replies": 2}
+    assert (base["lineage"], base["evaluation"]) == (None, None)
+    one = client.get("/api/models/harbour-helper/versions/2").json()
+    assert one["evaluation"]["answers"][0]["tuned"] == "Pier 4"
+    assert client.get("/api/models/harbour-helper/versions/9").status_code == 404
+
+
+def test_a_member_reads_the_card_and_nothing_else_of_a_training(client, trained, alice):
+    client.force_login(alice)
+    for version in (
+        client.get("/api/models/harbour-helper/versions").json()["items"][0],
+        client.get("/api/models/harbour-helper/versions/2").json(),
+    ):
+        assert "Knows the harbour" in version["card"]
+        assert (version["lineage"], version["evaluation"], version["ratings"]) == (None, None, None)
+
+
+def test_a_curator_promotes_and_rolls_back(client, trained, curator):
+    client.force_login(curator)
+    moved = call(client, "PUT", "harbour-helper/aliases/production", version=2, reason="Better.")
+    assert (moved.status_code, moved.json()["version"]) == (200, 2)
+    back = call(client, "POST", "harbour-helper/aliases/production/rollback", reason="Worse.", version=2)
+    assert (back.json()["version"], back.json()["previous_version"]) == (1, 2)
+    late = call(client, "POST", "harbour-helper/aliases/production/rollback", reason="Worse.", version=2)
+    assert (late.status_code, late.json()["code"]) == (409, "busy")
+    assert AliasEvent.objects.filter(actor=curator).count() == 2
+
+
+def test_what_was_not_evaluated_is_not_promoted(client, trained, curator):
+    ModelVersion.objects.filter(pk=trained.pk).update(evaluated_at=None)
+    client.force_login(curator)
+    refused = call(client, "PUT", "harbour-helper/aliases/production", version=2, reason="Better.")
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
+    assert "evaluated" in refused.json()["message"]
+    assert trained.model.aliases.get().version.number == 1
+
+
+def test_a_curator_retires_and_deletes_what_nothing_uses(client, trained, curator, tmp_path):
+    client.force_login(curator)
+    used = call(client, "DELETE", "harbour-helper/versions/1")
+    assert (used.status_code, used.json()["code"]) == (409, "busy")
+    assert call(client, "POST", "harbour-helper/versions/2/retire").json()["number"] == 2
+    assert call(client, "DELETE", "harbour-helper/versions/2").status_code == 204
+    assert not (tmp_path / "harbour-helper" / "2").exists()
+    assert ModelVersion.objects.count() == 1
+
+
+async def test_a_version_is_sent_as_a_zip_file(trained_async, async_client):
+    response = await async_client.get("/api/models/harbour-helper/versions/2/export?part=adapter")
+    assert response["Content-Disposition"] == 'attachment; filename="harbour-helper-2-adapter.zip"'
+    content = b"".join([piece async for piece in response])
+    assert "harbour-helper-2-adapter/README.md" in zipfile.ZipFile(io.BytesIO(content)).namelist()
+
+
+@pytest.fixture
+async def trained_async(transactional_db, settings, tmp_path, async_client):
+    def make():
+        settings.DIALOOP = replace(settings.DIALOOP, model_cache_dir=tmp_path)
+        version = add_trained(make_trained_model())
+        write_folders(version, tmp_path)
+        admin = make_user("keeper", is_staff=True, is_superuser=True)
+        async_client.force_login(admin, backend="django.contrib.auth.backends.ModelBackend")
+        return version
+
+    return await sync_to_async(make)()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "harbour-helper/aliases/production", {"version": 2, "reason": "Mine."}),
+        ("POST", "harbour-helper/aliases/production/rollback", {"reason": "Mine."}),
+        ("POST", "harbour-helper/versions/2/retire", {}),
+        ("DELETE", "harbour-helper/versions/2", {}),
+        ("GET", "harbour-helper/versions/2/export", {}),
+    ],
+)
+def test_a_member_may_do_none_of_it(client, trained, alice, method, path, body):
+    client.force_login(alice)
+    response = call(client, method, path, **body)
+    assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+    trained.refresh_from_db()
+    assert trained.retired_at is None
+    assert trained.model.aliases.get().version.number == 1
 
 
 def test_a_member_may_not_move_an_alias(client, model, alice):

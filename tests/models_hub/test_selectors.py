@@ -12,7 +12,7 @@ from django.utils import timezone
 from models_hub import breaker, services
 from models_hub.base import ModelNotReadyError, ProviderUnavailableError, UnknownModelError
 from models_hub.models import PRODUCTION, RegisteredModel
-from models_hub.selectors import list_models, list_versions, resolve_target
+from models_hub.selectors import get_model, list_models, resolve_target
 
 pytestmark = pytest.mark.django_db
 
@@ -103,7 +103,7 @@ def test_groups_decide_who_may_use_a_model(make_model, alice, bob, charlie, admi
             resolve_target("closed@1", user=person)
         assert {card.slug for card in list_models(user=person)} == {"open"}
         with pytest.raises(UnknownModelError):
-            list_versions("closed", user=person)
+            get_model("closed", user=person)
 
 
 def test_several_groups_list_a_model_once(make_model, alice):
@@ -164,8 +164,3 @@ def test_cards_cost_a_bounded_number_of_queries(make_model, alice, django_assert
         make_model(f"model-{number}")
     with django_assert_max_num_queries(2):
         assert len(list_models(user=alice)) == 10
-
-
-def test_versions_come_newest_first_with_their_aliases(make_model, alice):
-    make_model(versions=2)
-    assert [(row.number, row.aliases) for row in list_versions("mine", user=alice)] == [(2, ["production"]), (1, [])]
