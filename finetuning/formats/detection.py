@@ -72,7 +72,7 @@ def _detect(stream: BinaryIO, start: int, limits: Limits) -> Detection:
         names = list_parquet_columns(stream, limits)
         stream.seek(start)
         return _conclude(stream, Layout("parquet"), "a parquet file", limits, columns=names)
-    _refuse_binary(head)
+    refuse_binary(head)
     guess = detect_encoding(read_chunks(stream))
     text = b"".join(to_utf8(iter([head]), guess.encoding))
     if b"\x00" in text:
@@ -84,7 +84,8 @@ def _detect(stream: BinaryIO, start: int, limits: Limits) -> Detection:
     return _conclude(stream, layout, f"{reason} in {guess.reason}", limits)
 
 
-def _refuse_binary(head: bytes) -> None:
+def refuse_binary(head: bytes) -> None:
+    """Raises FileRefusedError by the first bytes of what is packed or certainly no data file."""
     for mark, name in PACKED.items():
         if head.startswith(mark):
             message = f"The file is packed as {name}. Unpack it and upload what is inside."

@@ -1,0 +1,179 @@
+"""What people decide about examples: approve, reject, edit, relabel, mask. Who did it and when stays with the row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from accounts.models import User
+from chat.errors import InvalidError
+from finetuning import formats
+from finetuning.datasets.drafts import describe, touch
+from finetuning.datasets.polite import BATCH_ROWS, Pace
+from finetuning.formats import Kind, check_example, example_from_dict
+from finetuning.formats.measures import DESIRABLE, UNDESIRABLE
+from finetuning.models import Dataset, Example
+from finetuning.scanning import mask_example
+
+Status = Example.Status
+CHANGED_FIELDS = (
+    "content",
+    "content_hash",
+    "label",
+    "length",
+    "findings",
+    "original",
+    "reviewed_by",
+    "reviewed_at",
+)
+
+
+@dataclass(slots=True)
+class Changed:
+    """`dropped`: rows that became equal to another one, which stays in their place."""
+
+    changed: int = 0
+    dropped: int = 0
+
+
+def approve(examples: QuerySet[Example], *, user: User) -> int:
+    return _decide(examples, Status.APPROVED, user)
+
+
+def reject(examples: QuerySet[Example], *, user: User) -> int:
+    return _decide(examples, Status.REJECTED, user)
+
+
+def reopen(examples: QuerySet[Example], *, user: User) -> int:
+    """Back into the queue."""
+    return _decide(examples, Status.PENDING, user)
+
+
+def edit_example(example: Example, content: Mapping[str, Any], *, user: User) -> Example:
+    """Checked as if it had been imported; the first version of it is kept beside it. Raises InvalidError."""
+    dataset = example.dataset
+    checked, problems = check_example(_kind(dataset), dict(content))
+    if checked is None:
+        raise InvalidError(problems[-1].message, code_of_row=str(problems[-1].code))
+    with transaction.atomic():
+        _lock(dataset)
+        row = Example.objects.filter(pk=example.pk).first()
+        if row is None:
+            raise InvalidError("This row was deleted meanwhile.")
+        if _is_taken(dataset, checked.content_hash(), row):
+            raise InvalidError("Another row of this dataset says exactly this already.")
+        _change(row, checked, user).save(update_fields=CHANGED_FIELDS)
+        touch(dataset)
+    return row
+
+
+def relabel(examples: QuerySet[Example], label: str, *, user: User) -> Changed:
+    """Raises InvalidError for rows that have no labels, or an unknown one."""
+    return _change_each(examples, lambda example: _with_label(example, label), user=user)
+
+
+def mask_examples(examples: QuerySet[Example], *, user: User) -> Changed:
+    """Puts [EMAIL] and the like in the place of what looks like personal data or a secret."""
+    return _change_each(examples.exclude(findings={}), mask_example, user=user)
+
+
+def delete_examples(examples: QuerySet[Example]) -> int:
+    """Frozen versions keep what they hold; see `redaction` for those."""
+    removed, datasets = 0, set()
+    for ids in _in_ids(examples):
+        batch = Example.objects.filter(pk__in=ids)
+        datasets.update(batch.values_list("dataset", flat=True))
+        removed += batch.delete()[0]
+    for dataset in Dataset.objects.filter(pk__in=datasets):
+        touch(dataset)
+    return removed
+
+
+def _decide(examples: QuerySet[Example], status: Status, user: User) -> int:
+    decided, datasets = 0, set()
+    for ids in _in_ids(examples.exclude(status=status)):
+        batch = Example.objects.filter(pk__in=ids)
+        datasets.update(batch.values_list("dataset", flat=True))
+        decided += batch.update(status=status, reviewed_by=user, reviewed_at=timezone.now())
+    for dataset in Dataset.objects.filter(pk__in=datasets):
+        touch(dataset)
+    return decided
+
+
+def _in_ids(examples: QuerySet[Example]) -> Iterator[list[int]]:
+    """The ids in polite batches. By position, so that rows which no longer fit the query are not looked for again."""
+    pace, last = Pace(), 0
+    rows = examples.order_by("pk")
+    while ids := list(rows.filter(pk__gt=last).values_list("pk", flat=True)[:BATCH_ROWS]):
+        pace.wait()
+        yield ids
+        pace.ended()
+        last = ids[-1]
+
+
+def _change_each(
+    examples: QuerySet[Example], change: Callable[[formats.Example], formats.Example], *, user: User
+) -> Changed:
+    total = Changed()
+    for ids in _in_ids(examples):
+        with transaction.atomic():
+            rows = list(Example.objects.filter(pk__in=ids).select_related("dataset").order_by("pk"))
+            for row in rows:
+                _lock(row.dataset)
+                _change_row(row, change, user, total)
+            for dataset in {row.dataset for row in rows}:
+                touch(dataset)
+    return total
+
+
+def _change_row(row: Example, change: Callable[[formats.Example], formats.Example], user: User, total: Changed) -> None:
+    before = example_from_dict(_kind(row.dataset), row.content)
+    after = change(before)
+    if after == before:
+        return
+    if _is_taken(row.dataset, after.content_hash(), row):
+        row.delete()
+        total.dropped += 1
+        return
+    _change(row, after, user).save(update_fields=CHANGED_FIELDS)
+    total.changed += 1
+
+
+def _change(row: Example, example: formats.Example, user: User) -> Example:
+    if row.original is None:
+        row.original = row.content
+    for name, value in describe(example).items():
+        setattr(row, name, value)
+    row.reviewed_by, row.reviewed_at = user, timezone.now()
+    return row
+
+
+def _with_label(example: formats.Example, label: str) -> formats.Example:
+    if isinstance(example, formats.ClassificationExample):
+        checked, problems = check_example("classification", {"text": example.text, "label": label})
+    elif isinstance(example, formats.KtoExample):
+        words = {DESIRABLE: True, UNDESIRABLE: False}
+        checked, problems = check_example("kto", example.to_dict() | {"label": words.get(label, label)})
+    else:
+        raise InvalidError("Only labelled texts and rated answers have a label.")
+    if checked is None:
+        raise InvalidError(problems[-1].message)
+    return checked
+
+
+def _is_taken(dataset: Dataset, content_hash: str, row: Example) -> bool:
+    return Example.objects.filter(dataset=dataset, content_hash=content_hash).exclude(pk=row.pk).exists()
+
+
+def _lock(dataset: Dataset) -> None:
+    """Whoever adds or changes rows of a dataset does it alone, so that two rows never become equal unseen."""
+    Dataset.objects.select_for_update().filter(pk=dataset.pk).exists()
+
+
+def _kind(dataset: Dataset) -> Kind:
+    return dataset.kind  # type: ignore[return-value]

@@ -1,0 +1,74 @@
+"""Datasets themselves: made, renamed, deleted."""
+
+from __future__ import annotations
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from accounts.models import User
+from chat.errors import BusyError, InvalidError
+from finetuning.datasets.imports import ENDED, cancel_import
+from finetuning.models import Dataset, DatasetImport, FineTuningJob
+from finetuning.models.jobs import ENDED_JOBS
+
+MAX_NAME = 200
+
+
+def create_dataset(name: str, *, user: User | None, kind: str = "", description: str = "") -> Dataset:
+    """Raises InvalidError, also when the name is taken."""
+    if kind and kind not in Dataset.Kind.values:
+        raise InvalidError(f"A dataset holds one of {', '.join(Dataset.Kind.values)}.")
+    name = _check_name(name)
+    try:
+        with transaction.atomic():
+            return Dataset.objects.create(name=name, kind=kind, description=description.strip(), created_by=user)
+    except IntegrityError as error:
+        raise _taken(name) from error
+
+
+def change_dataset(dataset: Dataset, *, name: str | None = None, description: str | None = None) -> Dataset:
+    """Raises InvalidError."""
+    changes: dict[str, object] = {"updated_at": timezone.now()}
+    if name is not None:
+        changes["name"] = _check_name(name)
+    if description is not None:
+        changes["description"] = description.strip()
+    try:
+        with transaction.atomic():
+            Dataset.objects.filter(pk=dataset.pk).update(**changes)
+    except IntegrityError as error:
+        raise _taken(str(changes["name"])) from error
+    dataset.refresh_from_db()
+    return dataset
+
+
+def rename_dataset(dataset: Dataset, name: str) -> Dataset:
+    return change_dataset(dataset, name=name)
+
+
+def delete_dataset(dataset: Dataset) -> None:
+    """Out of sight at once, and its name free again. Frozen versions that models were trained on stay as their lineage.
+
+    Raises BusyError while a job that has not ended uses one of its versions.
+    """
+    jobs = FineTuningJob.objects.filter(dataset_version__dataset=dataset).exclude(status__in=ENDED_JOBS)
+    if jobs.exists():
+        raise BusyError("A training that has not ended uses this dataset. Cancel it first.")
+    for source_import in DatasetImport.objects.filter(dataset=dataset).exclude(status__in=ENDED):
+        cancel_import(source_import)
+    name = f"{dataset.name[:150]} (deleted, {dataset.pk})"
+    Dataset.objects.filter(pk=dataset.pk, deleted_at=None).update(deleted_at=timezone.now(), name=name)
+    dataset.refresh_from_db()
+
+
+def _check_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not name or not name.isprintable():
+        raise InvalidError("The dataset needs a name.", name="Give it a name.")
+    if len(name) > MAX_NAME:
+        raise InvalidError(f"A name may have {MAX_NAME} characters.", name="Too long.")
+    return name
+
+
+def _taken(name: str) -> InvalidError:
+    return InvalidError(f"There is a dataset named “{name}” already. Choose another name.", name="Taken.")
