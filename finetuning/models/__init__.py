@@ -10,6 +10,7 @@ from finetuning.models.datasets import (
 )
 from finetuning.models.evaluations import Evaluation, Lineage
 from finetuning.models.jobs import FineTuningJob, JobEvent, JobMetric, Schedule, TrainingQueue
+from finetuning.models.withdrawals import Withdrawal
 
 __all__ = [
     "Dataset",
@@ -25,4 +26,5 @@ __all__ = [
     "Schedule",
     "TrainingQueue",
     "VersionContributor",
+    "Withdrawal",
 ]
