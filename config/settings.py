@@ -181,6 +181,10 @@ CELERY_TASK_ROUTES = {
     "chat.tasks.purge_bin": {"queue": "default"},
     "config.tasks.clear_expired_sessions": {"queue": "default"},
     "models_hub.tasks.check_connections": {"queue": "default"},
+    "finetuning.tasks.check_schedule": {"queue": "default"},
+    "finetuning.tasks.run_job": {"queue": "training"},
+    "finetuning.tasks.tend_jobs": {"queue": "default"},
+    "finetuning.tasks.validate_job": {"queue": "default"},
 }
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -189,6 +193,11 @@ CELERY_BEAT_SCHEDULE = {
     "purge-bin": {"task": "chat.tasks.purge_bin", "schedule": timedelta(hours=1)},
     "clear-expired-sessions": {"task": "config.tasks.clear_expired_sessions", "schedule": timedelta(days=1)},
     "check-connections": {"task": "models_hub.tasks.check_connections", "schedule": timedelta(minutes=1)},
+    "tend-jobs": {
+        "task": "finetuning.tasks.tend_jobs",
+        "schedule": timedelta(seconds=3),
+        "options": {"expires": 10},  # ticks that no worker took are not made up for
+    },
 }
 CELERY_TIMEZONE = "UTC"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -1,0 +1,37 @@
+"""Background work of datasets and trainings. When and in which queue: the settings say."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import shared_task
+from celery.signals import worker_shutting_down
+
+from finetuning import schedules
+from finetuning.jobs import shutdown, tending, work
+
+
+@worker_shutting_down.connect
+def stop_at_a_checkpoint(**arguments: object) -> None:
+    """What runs here is given back to the queue before the worker ends."""
+    shutdown.request()
+
+
+@shared_task
+def validate_job(job_id: str) -> None:
+    work.validate(UUID(job_id))
+
+
+@shared_task
+def run_job(job_id: str) -> None:
+    work.run(UUID(job_id))
+
+
+@shared_task
+def tend_jobs() -> None:
+    tending.tend()
+
+
+@shared_task
+def check_schedule(schedule_id: int) -> None:
+    schedules.check_schedule(schedule_id)

@@ -1,0 +1,43 @@
+"""A job from its rows to a version that answers, with the real child process."""
+
+from __future__ import annotations
+
+from finetuning.jobs import work
+from finetuning.models import Evaluation, FineTuningJob, Lineage
+from models_hub.models import CANDIDATE, PRODUCTION, RegisteredModel
+from tests.finetuning.jobs.ground import make_job
+
+Status = FineTuningJob.Status
+
+
+def test_job_goes_from_rows_to_a_version_that_answers(base, conversations, child):
+    job = make_job(conversations, sample_prompts=["hi hi 3"])
+    assert job.status == Status.VALIDATING_FILES
+
+    assert work.validate(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.error_message) == (Status.QUEUED, "")
+    assert job.preflight["trained_tokens"] > 0
+
+    assert work.run(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.error_message) == (Status.SUCCEEDED, "")
+    model = RegisteredModel.objects.get(slug="tiny-words")
+    version = model.versions.get()
+    assert job.result_version == version
+    assert (version.source, version.is_ready, version.needs_evaluation) == ("tiny-words/1", True, True)
+    assert version.evaluated_at is not None
+    assert {alias.name: alias.version for alias in model.aliases.all()} == {CANDIDATE: version, PRODUCTION: version}
+    assert (child / "tiny-words" / "1" / "model.safetensors").is_file()
+    assert (child / "tiny-words" / "1-adapter" / "adapter_model.safetensors").is_file()
+    assert set(version.manifest) >= {"model.safetensors", "config.json"}
+    steps = list(job.metrics.filter(loss__isnull=False).values_list("step", flat=True))
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert set(job.metrics.filter(evaluation__isnull=False).values_list("step", flat=True)) == {0, 3, 6}
+    lineage = Lineage.objects.get(version=version)
+    assert lineage.hyperparameters["max_steps"] == 6
+    assert lineage.adapter_folder == "tiny-words/1-adapter"
+    assert "Code words" in lineage.card
+    evaluation = Evaluation.objects.get(version=version)
+    assert evaluation.status == Evaluation.Status.COMPLETE
+    assert {answer["source"] for answer in evaluation.answers} == {"fixed", "sample", "held out"}
