@@ -15,5 +15,7 @@ urlpatterns = [
     path("api/", include("config.api")),
     path("settings/", include("accounts.urls")),
     path("models/", include("models_hub.urls")),
+    path("datasets/", include("finetuning.urls.datasets")),
+    path("jobs/", include("finetuning.urls.jobs")),
     path("", include("chat.urls")),
 ]

@@ -1,0 +1,36 @@
+/** The list of jobs: progress in place, and the queue drawn anew when a job came, went or moved. */
+
+import "./job_common.js";
+import { JobBanner } from "./job_banner.js";
+import { capitalised, count, duration } from "./job_figures.js";
+import { JobSocket } from "./job_socket.js";
+
+const socket = new JobSocket("/ws/jobs/");
+new JobBanner(socket);
+
+socket.addEventListener("queue.updated", ({ detail: { queue } }) => {
+  const box = document.getElementById("queue");
+  if (box.dataset.revision !== queue.revision) refresh(queue.revision);
+  else for (const job of queue.jobs) showProgress(job);
+});
+
+async function refresh(revision) {
+  const box = document.getElementById("queue");
+  if (box.dataset.asked === revision) return;
+  box.dataset.asked = revision;
+  const { search } = window.location;
+  await window.htmx.ajax("GET", "/jobs/?part=queue", { target: "#queue", swap: "outerHTML" });
+  await window.htmx.ajax("GET", `/jobs/?part=ended${search.replace("?", "&")}`, { target: "#ended", swap: "innerHTML" });
+}
+
+function showProgress(job) {
+  const box = document.querySelector(`[data-job="${job.id}"] [data-progress]`);
+  if (!box) return;
+  const bar = box.querySelector("[data-bar]");
+  if (job.total_steps) Object.assign(bar, { max: job.total_steps, value: job.step });
+  box.querySelector("[data-phase]").textContent = job.status === "cancelling" ? "Being cancelled" : capitalised(job.phase || "running");
+  box.querySelector("[data-steps]").textContent = job.total_steps ? `step ${count(job.step)} of ${count(job.total_steps)}` : "";
+  box.querySelector("[data-eta]").textContent = job.eta_seconds !== null && job.status === "running" ? `about ${duration(job.eta_seconds)} left` : "";
+}
+
+socket.connect();
