@@ -1,24 +1,24 @@
-"""Reads of datasets that know who asks: curators see all of them, others none."""
+"""Reads of datasets that know who asks: curators see all, others none. Whoever holds a dataset may see its parts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
-from django.db.models import Count, F, Model, Q, QuerySet, TextField
+from django.db.models import Count, F, Model, OuterRef, Q, QuerySet, Subquery, TextField
 from django.db.models.functions import Cast
 
 from chat.cursors import decode_cursor, encode_cursor
 from chat.errors import InvalidError, NotFoundError
 from finetuning.access import check_curator
-from finetuning.formats.measures import LabelBalance, LengthHistogram, measure_labels, measure_lengths
+from finetuning.formats.measures import measure_labels, measure_lengths
 from finetuning.models import Dataset, DatasetImport, DatasetVersion, Example, ImportProblem
 from finetuning.scanning import FindingKind
 
@@ -31,24 +31,13 @@ MAX_ID = 2**63 - 1
 ANY_FINDING = "any"
 # Of a larger dataset every n-th row is measured: a page must not read gigabytes.
 MEASURED_ROWS = 20_000
+MAX_LABELS = 200
 
 
 @dataclass(frozen=True)
 class Page(Generic[Row]):
     items: list[Row]
     next_cursor: str | None
-
-
-@dataclass(frozen=True)
-class Description:
-    """`is_sample`: lengths and labels were measured on some of the rows; a frozen version's report has them all."""
-
-    counts: dict[str, int]
-    total: int
-    with_findings: int
-    lengths: LengthHistogram
-    labels: LabelBalance
-    is_sample: bool
 
 
 def list_datasets(*, user: Person, cursor: str | None = None, limit: int = PAGE_SIZE) -> Page[Dataset]:
@@ -59,10 +48,22 @@ def list_datasets(*, user: Person, cursor: str | None = None, limit: int = PAGE_
         moment, last = decode_cursor(cursor, datetime, int)
         rows = rows.filter(Q(updated_at__lt=moment) | Q(updated_at=moment, pk__lt=_bounded(last)))
     items, has_more = _take(rows, limit)
-    for dataset in items:
-        dataset.counts = count_by_status(dataset)  # type: ignore[attr-defined]
-        dataset.newest_version = dataset.versions.order_by("-number").first()  # type: ignore[attr-defined]
+    _add_counts(items)
     return Page(items, encode_cursor(items[-1].updated_at, items[-1].pk) if has_more else None)
+
+
+def _add_counts(datasets: Sequence[Dataset]) -> None:
+    """Two queries, however many datasets."""
+    counted = {dataset.pk: dict.fromkeys(Example.Status.values, 0) for dataset in datasets}
+    rows = Example.objects.filter(dataset__in=datasets).values_list("dataset", "status").order_by()
+    for dataset_id, status, count in rows.annotate(rows=Count("pk")):
+        counted[dataset_id][status] = count
+    newest = DatasetVersion.objects.filter(dataset=OuterRef("dataset")).order_by("-number").values("pk")[:1]
+    versions = DatasetVersion.objects.filter(dataset__in=datasets, pk=Subquery(newest))
+    by_dataset = {version.dataset_id: version for version in versions}
+    for dataset in datasets:
+        dataset.counts = counted[dataset.pk]  # type: ignore[attr-defined]
+        dataset.newest_version = by_dataset.get(dataset.pk)  # type: ignore[attr-defined]
 
 
 def get_dataset(dataset_id: int, *, user: Person) -> Dataset:
@@ -93,9 +94,8 @@ def get_import(import_id: UUID, *, user: Person, dataset: Dataset | None = None)
     return found
 
 
-def get_receiving_import(dataset: Dataset, *, user: Person) -> DatasetImport:
-    """The newest upload of a dataset, whether it is complete or not. Raises NotFoundError."""
-    check_curator(user)
+def get_newest_upload(dataset: Dataset) -> DatasetImport:
+    """Whether it is complete or not. Raises NotFoundError."""
     rows = dataset.imports.filter(source=DatasetImport.Source.FILE, part_size__gt=0).select_related("dataset")
     found = rows.order_by("-created_at").first()
     if found is None:
@@ -103,10 +103,7 @@ def get_receiving_import(dataset: Dataset, *, user: Person) -> DatasetImport:
     return found
 
 
-def list_imports(
-    dataset: Dataset, *, user: Person, cursor: str | None = None, limit: int = PAGE_SIZE
-) -> Page[DatasetImport]:
-    check_curator(user)
+def list_imports(dataset: Dataset, *, cursor: str | None = None, limit: int = PAGE_SIZE) -> Page[DatasetImport]:
     rows = dataset.imports.order_by("-created_at", "-pk")
     if cursor:
         moment, last = decode_cursor(cursor, datetime, UUID)
@@ -116,10 +113,9 @@ def list_imports(
 
 
 def list_problems(
-    source_import: DatasetImport, *, user: Person, code: str = "", cursor: str | None = None, limit: int = PAGE_SIZE
+    source_import: DatasetImport, *, code: str = "", cursor: str | None = None, limit: int = PAGE_SIZE
 ) -> Page[ImportProblem]:
     """By line. Of each code the first are kept; `codes` of the import counts all."""
-    check_curator(user)
     rows = source_import.problems.order_by("line", "pk")
     if code:
         rows = rows.filter(code=code)
@@ -128,6 +124,12 @@ def list_problems(
         rows = rows.filter(Q(line__gt=line) | Q(line=line, pk__gt=last))
     items, has_more = _take(rows, limit)
     return Page(items, encode_cursor(items[-1].line, items[-1].pk) if has_more else None)
+
+
+def count_problems(source_import: DatasetImport, *, code: str = "") -> int:
+    """How many are kept."""
+    rows = source_import.problems.filter(code=code) if code else source_import.problems
+    return rows.count()
 
 
 def list_examples(
@@ -148,7 +150,7 @@ def list_examples(
     if cursor:
         (last,) = decode_cursor(cursor, int)
         rows = rows.filter(pk__gt=_bounded(last))
-    items, has_more = _take(rows.select_related("reviewed_by").order_by("pk"), limit)
+    items, has_more = _take(rows.select_related("reviewed_by", "model_version__model").order_by("pk"), limit)
     return Page(items, encode_cursor(items[-1].pk) if has_more else None)
 
 
@@ -183,19 +185,33 @@ def get_example(example_id: int, *, user: Person, dataset: Dataset | None = None
     return example
 
 
-def list_versions(dataset: Dataset, *, user: Person) -> list[DatasetVersion]:
+def list_versions(dataset: Dataset) -> list[DatasetVersion]:
     """The newest first."""
-    check_curator(user)
     return list(dataset.versions.select_related("created_by").order_by("-number"))
 
 
-def get_version(dataset: Dataset, number: int, *, user: Person) -> DatasetVersion:
-    """Raises NotFoundError, ForbiddenError."""
-    check_curator(user)
+def get_version(dataset: Dataset, number: int) -> DatasetVersion:
+    """Raises NotFoundError."""
     versions = dataset.versions.select_related("dataset", "created_by")
     version = versions.filter(number=min(number, 2**31 - 1)).first()
     if version is None:
         raise NotFoundError("There is no such version.")
+    return version
+
+
+def get_version_before(version: DatasetVersion) -> DatasetVersion:
+    """The ready one before it. Raises NotFoundError."""
+    ready = DatasetVersion.objects.filter(dataset=version.dataset_id, status=DatasetVersion.Status.READY)
+    before = ready.filter(number__lt=version.number).order_by("-number").first()
+    if before is None:
+        raise NotFoundError("There is no version before this one.")
+    return before
+
+
+def require_ready(version: DatasetVersion) -> DatasetVersion:
+    """Raises InvalidError for one that has no files."""
+    if version.status != DatasetVersion.Status.READY:
+        raise InvalidError(f"Version {version.number} is not ready.")
     return version
 
 
@@ -205,8 +221,11 @@ def count_by_status(dataset: Dataset) -> dict[str, int]:
     return {status: counted.get(status, 0) for status in Example.Status.values}
 
 
-def describe_dataset(dataset: Dataset) -> Description:
-    """How many rows in which state, how long they are, how the labels are balanced. Rejected ones are not measured."""
+def describe_dataset(dataset: Dataset) -> dict[str, Any]:
+    """How many rows in which state, how long they are, how the labels are balanced. Rejected ones are not measured.
+
+    `is_sample`: lengths and labels come from some of the rows; a frozen version's report measures all.
+    """
     counts = count_by_status(dataset)
     total = sum(counts.values())
     rows = Example.objects.filter(dataset=dataset).exclude(status=Example.Status.REJECTED)
@@ -215,14 +234,23 @@ def describe_dataset(dataset: Dataset) -> Description:
         rows = rows.annotate(place=F("pk") % every).filter(place=0)
     measured = list(rows.values_list("length", "label"))
     with_findings = Example.objects.filter(dataset=dataset).exclude(findings={})
-    return Description(
-        counts=counts,
-        total=total,
-        with_findings=with_findings.count() if every <= 1 else _count_findings(dataset),
-        lengths=measure_lengths(length for length, _ in measured),
-        labels=measure_labels(label for _, label in measured if label),
-        is_sample=every > 1,
-    )
+    labels = measure_labels(label for _, label in measured if label)
+    return {
+        "counts": counts,
+        "total": total,
+        "with_findings": with_findings.count() if every <= 1 else _count_findings(dataset),
+        "lengths": asdict(measure_lengths(length for length, _ in measured)),
+        "labels": labels.counts,
+        "majority_share": labels.majority_share,
+        "warnings": [problem.message for problem in labels.warnings],
+        "is_sample": every > 1,
+    }
+
+
+def list_labels(dataset: Dataset) -> list[str]:
+    """Those in use, the most frequent first."""
+    rows = Example.objects.filter(dataset=dataset).exclude(label="").values("label")
+    return list(rows.annotate(rows=Count("pk")).order_by("-rows", "label").values_list("label", flat=True)[:MAX_LABELS])
 
 
 def _count_findings(dataset: Dataset) -> int:
