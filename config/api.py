@@ -18,6 +18,9 @@ from chat.api_usage import router as usage_router
 from config.api_docs import ReferencePage
 from config.api_errors import add_error_handlers
 from config.api_schema import StrictParser
+from finetuning.api.jobs import router as jobs_router
+from finetuning.api.schedules import router as schedules_router
+from finetuning.api.datasets import router as datasets_router
 from models_hub.api import router as models_router
 
 
@@ -53,7 +56,10 @@ add_error_handlers(api)
 api.add_router("/conversations", conversations_router, tags=["conversations"])
 api.add_router("/messages", messages_router, tags=["messages"])
 api.add_router("/models", models_router, tags=["models"])
+api.add_router("/datasets", datasets_router, tags=["datasets"])
 api.add_router("/me", me_router, tags=["me"])
 api.add_router("/usage", usage_router, tags=["usage"])
+api.add_router("/jobs", jobs_router, tags=["jobs"])
+api.add_router("/schedules", schedules_router, tags=["schedules"])
 
 urlpatterns = [path("", api.urls)]

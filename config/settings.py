@@ -182,7 +182,12 @@ CELERY_TASK_ROUTES = {
     "config.tasks.clear_expired_sessions": {"queue": "default"},
     "models_hub.tasks.check_connections": {"queue": "default"},
     "finetuning.tasks.check_schedule": {"queue": "default"},
+    "finetuning.tasks.clear_withdrawn": {"queue": "default"},
+    "finetuning.tasks.clean_up_datasets": {"queue": "default"},
+    "finetuning.tasks.freeze_version": {"queue": "default"},
+    "finetuning.tasks.run_import": {"queue": "default"},
     "finetuning.tasks.run_job": {"queue": "training"},
+    "finetuning.tasks.tend_datasets": {"queue": "default"},
     "finetuning.tasks.tend_jobs": {"queue": "default"},
     "finetuning.tasks.validate_job": {"queue": "default"},
 }
@@ -193,10 +198,25 @@ CELERY_BEAT_SCHEDULE = {
     "purge-bin": {"task": "chat.tasks.purge_bin", "schedule": timedelta(hours=1)},
     "clear-expired-sessions": {"task": "config.tasks.clear_expired_sessions", "schedule": timedelta(days=1)},
     "check-connections": {"task": "models_hub.tasks.check_connections", "schedule": timedelta(minutes=1)},
+    "clear-withdrawn": {
+        "task": "finetuning.tasks.clear_withdrawn",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 60},
+    },
     "tend-jobs": {
         "task": "finetuning.tasks.tend_jobs",
         "schedule": timedelta(seconds=3),
         "options": {"expires": 10},  # ticks that no worker took are not made up for
+    },
+    "tend-datasets": {
+        "task": "finetuning.tasks.tend_datasets",
+        "schedule": timedelta(seconds=5),
+        "options": {"expires": 10},
+    },
+    "clean-up-datasets": {
+        "task": "finetuning.tasks.clean_up_datasets",
+        "schedule": timedelta(minutes=10),
+        "options": {"expires": 300},
     },
 }
 CELERY_TIMEZONE = "UTC"

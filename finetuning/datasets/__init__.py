@@ -4,6 +4,7 @@ from finetuning.datasets.diffs import VersionDiff, diff_versions
 from finetuning.datasets.drafts import Counts, Draft, Origin, add_drafts
 from finetuning.datasets.freezing import (
     NothingNewError,
+    ensure_version,
     freeze,
     freeze_now,
     freeze_version,
@@ -24,21 +25,34 @@ from finetuning.datasets.review import (
     reopen,
 )
 from finetuning.datasets.selectors import (
+    count_problems,
     describe_dataset,
     filter_examples,
     find_dataset,
     get_dataset,
     get_example,
     get_import,
+    get_newest_upload,
     get_version,
+    get_version_before,
     list_datasets,
     list_examples,
     list_imports,
+    list_labels,
     list_problems,
     list_versions,
+    require_ready,
 )
-from finetuning.datasets.services import change_dataset, create_dataset, delete_dataset, rename_dataset
-from finetuning.datasets.uploads import MAX_SIZE, PART_SIZE, count_parts, list_received, receive_part, start_upload
+from finetuning.datasets.services import create_dataset, delete_dataset, find_or_create_dataset, rename_dataset
+from finetuning.datasets.uploads import (
+    MAX_SIZE,
+    PART_SIZE,
+    count_parts,
+    create_with_upload,
+    list_received,
+    receive_part,
+    start_upload,
+)
 from finetuning.datasets.version_rows import hash_files, iterate_export, read_rows, split_path
 
 __all__ = [
@@ -52,23 +66,28 @@ __all__ = [
     "add_drafts",
     "approve",
     "cancel_import",
-    "change_dataset",
     "count_parts",
+    "count_problems",
     "create_dataset",
+    "create_with_upload",
     "delete_dataset",
     "delete_examples",
     "describe_dataset",
     "diff_versions",
     "edit_example",
+    "ensure_version",
     "filter_examples",
     "find_dataset",
+    "find_or_create_dataset",
     "freeze",
     "freeze_now",
     "freeze_version",
     "get_dataset",
     "get_example",
     "get_import",
+    "get_newest_upload",
     "get_version",
+    "get_version_before",
     "hash_files",
     "import_file",
     "is_up_to_date",
@@ -76,6 +95,7 @@ __all__ = [
     "list_datasets",
     "list_examples",
     "list_imports",
+    "list_labels",
     "list_problems",
     "list_received",
     "list_versions",
@@ -88,6 +108,7 @@ __all__ = [
     "relabel",
     "rename_dataset",
     "reopen",
+    "require_ready",
     "run_import",
     "set_layout",
     "split_path",

@@ -9,6 +9,7 @@ from typing import Any
 
 from chat.errors import InvalidError
 from finetuning.datasets.folders import SPLITS
+from finetuning.datasets.selectors import require_ready
 from finetuning.datasets.version_rows import iterate_hashes, read_rows
 from finetuning.formats import hashing
 from finetuning.models import DatasetVersion
@@ -19,7 +20,7 @@ HASH_CHARS = 32  # half of a hash tells a million rows apart
 
 @dataclass(frozen=True, slots=True)
 class VersionDiff:
-    """`added_rows` and `removed_rows` are the first of those, as `read_rows` gives them."""
+    """`added_rows` and `removed_rows` are the first of those, as `read_rows` gives them, each with its `split`."""
 
     old: DatasetVersion
     new: DatasetVersion
@@ -36,10 +37,7 @@ def diff_versions(old: DatasetVersion, new: DatasetVersion) -> VersionDiff:
     """Raises InvalidError for versions of two datasets, or for one that is not ready."""
     if old.dataset_id != new.dataset_id:
         raise InvalidError("Only versions of the same dataset can be compared.")
-    for version in (old, new):
-        if version.status != DatasetVersion.Status.READY:
-            raise InvalidError(f"Version {version.number} is not ready.")
-    before, after = _load(old), _load(new)
+    before, after = _load(require_ready(old)), _load(require_ready(new))
     found = hashing.diff_versions(list(before), list(after))
     return VersionDiff(
         old=old,
@@ -62,5 +60,10 @@ def _pick(version: DatasetVersion, wanted: set[str]) -> Iterator[dict[str, Any]]
     """Their rows, in the order of the ids."""
     if not wanted:
         return
-    rows = (row for split in SPLITS for row in read_rows(version, split) if row["hash"][:HASH_CHARS] in wanted)
+    rows = (
+        row | {"split": split}
+        for split in SPLITS
+        for row in read_rows(version, split)
+        if row["hash"][:HASH_CHARS] in wanted
+    )
     yield from sorted(islice(rows, len(wanted)), key=lambda row: row["id"])

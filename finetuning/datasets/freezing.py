@@ -110,6 +110,20 @@ def approved_rows(dataset: Dataset) -> QuerySet[Example]:
     return rows.exclude(source_import__in=ids) if ids else rows
 
 
+def ensure_version(dataset: Dataset, *, user: User | None) -> DatasetVersion:
+    """A version with what the dataset holds now: the newest, the one being frozen, or a new one that a worker fills.
+
+    Raises InvalidError.
+    """
+    freezing = DatasetVersion.objects.filter(dataset=dataset, status=Status.FREEZING).first()
+    if freezing is not None:
+        return freezing
+    newest = newest_version(dataset)
+    if newest is not None and is_up_to_date(newest):
+        return newest
+    return freeze(dataset, user=user)
+
+
 def newest_version(dataset: Dataset) -> DatasetVersion | None:
     """The newest that is ready and whole."""
     ready = DatasetVersion.objects.filter(dataset=dataset, status=Status.READY, redacted_at=None)

@@ -14,7 +14,7 @@ from chat.errors import ChatError, InvalidError
 from finetuning.datasets.drafts import touch
 from finetuning.datasets.imports import Status, describe_examined, remove_file, take_back
 from finetuning.datasets.leases import ImportCancelledError, Lease, LeaseLostError, claim
-from finetuning.datasets.reading import Progress, Recorder
+from finetuning.datasets.reading import Progress, Recorder, WorkerEndingError
 from finetuning.formats import Code, FormatError
 from finetuning.models import Dataset, DatasetImport
 
@@ -80,6 +80,8 @@ def read_import(lease: Lease, *, progress: Progress | None = None, may_ask: bool
             _conclude(source_import, lease)
     except LeaseLostError:
         log.warning("import_lease_lost", import_id=str(lease.import_id))
+    except WorkerEndingError:
+        lease.release(Status.QUEUED)
     except ImportCancelledError:
         _end(source_import, lease, Status.CANCELLED)
     except KeyboardInterrupt:

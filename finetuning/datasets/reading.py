@@ -28,6 +28,11 @@ STEP_ENTRIES = 1000
 STEP_CHARS = 1_000_000
 STEP_SECONDS = 1.0
 
+
+class WorkerEndingError(Exception):
+    """The rows read so far are kept; the next worker goes on."""
+
+
 Progress = Callable[[DatasetImport], None]
 
 
@@ -73,9 +78,13 @@ class Recorder:
 
     def record(self) -> None:
         """All that is not recorded yet. Raises what `Lease.write` and `read_entries` raise, and WrongKindError."""
+        from finetuning.jobs import shutdown  # jobs build on this package
+
         entries = read_entries(self.source_import, self._on_progress)
         for step in in_steps(islice(entries, self.source_import.rows_read, None)):
             self._write(step)
+            if shutdown.is_requested():
+                raise WorkerEndingError
             if self._progress:
                 self._progress(self.source_import)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
@@ -21,6 +20,7 @@ from finetuning.models import Dataset, Example
 from finetuning.scanning import mask_example
 
 Status = Example.Status
+DECIDED_AT_ONCE = 300  # a column or two of each row
 CHANGED_FIELDS = (
     "content",
     "content_hash",
@@ -33,28 +33,20 @@ CHANGED_FIELDS = (
 )
 
 
-@dataclass(slots=True)
-class Changed:
-    """`dropped`: rows that became equal to another one, which stays in their place."""
-
-    changed: int = 0
-    dropped: int = 0
-
-
-def approve(examples: QuerySet[Example], *, user: User) -> int:
+def approve(examples: QuerySet[Example], *, user: User | None) -> int:
     return _decide(examples, Status.APPROVED, user)
 
 
-def reject(examples: QuerySet[Example], *, user: User) -> int:
+def reject(examples: QuerySet[Example], *, user: User | None) -> int:
     return _decide(examples, Status.REJECTED, user)
 
 
-def reopen(examples: QuerySet[Example], *, user: User) -> int:
+def reopen(examples: QuerySet[Example], *, user: User | None) -> int:
     """Back into the queue."""
     return _decide(examples, Status.PENDING, user)
 
 
-def edit_example(example: Example, content: Mapping[str, Any], *, user: User) -> Example:
+def edit_example(example: Example, content: Mapping[str, Any], *, user: User | None) -> Example:
     """Checked as if it had been imported; the first version of it is kept beside it. Raises InvalidError."""
     dataset = example.dataset
     checked, problems = check_example(_kind(dataset), dict(content))
@@ -72,13 +64,13 @@ def edit_example(example: Example, content: Mapping[str, Any], *, user: User) ->
     return row
 
 
-def relabel(examples: QuerySet[Example], label: str, *, user: User) -> Changed:
-    """Raises InvalidError for rows that have no labels, or an unknown one."""
+def relabel(examples: QuerySet[Example], label: str, *, user: User | None) -> int:
+    """How many rows it changed. Raises InvalidError for rows that have no labels, or an unknown one."""
     return _change_each(examples, lambda example: _with_label(example, label), user=user)
 
 
-def mask_examples(examples: QuerySet[Example], *, user: User) -> Changed:
-    """Puts [EMAIL] and the like in the place of what looks like personal data or a secret."""
+def mask_examples(examples: QuerySet[Example], *, user: User | None) -> int:
+    """Puts [EMAIL] and the like in the place of what looks like personal data or a secret; how many rows it changed."""
     return _change_each(examples.exclude(findings={}), mask_example, user=user)
 
 
@@ -94,9 +86,9 @@ def delete_examples(examples: QuerySet[Example]) -> int:
     return removed
 
 
-def _decide(examples: QuerySet[Example], status: Status, user: User) -> int:
+def _decide(examples: QuerySet[Example], status: Status, user: User | None) -> int:
     decided, datasets = 0, set()
-    for ids in _in_ids(examples.exclude(status=status)):
+    for ids in _in_ids(examples.exclude(status=status), DECIDED_AT_ONCE):
         batch = Example.objects.filter(pk__in=ids)
         datasets.update(batch.values_list("dataset", flat=True))
         decided += batch.update(status=status, reviewed_by=user, reviewed_at=timezone.now())
@@ -105,11 +97,11 @@ def _decide(examples: QuerySet[Example], status: Status, user: User) -> int:
     return decided
 
 
-def _in_ids(examples: QuerySet[Example]) -> Iterator[list[int]]:
+def _in_ids(examples: QuerySet[Example], size: int = BATCH_ROWS) -> Iterator[list[int]]:
     """The ids in polite batches. By position, so that rows which no longer fit the query are not looked for again."""
     pace, last = Pace(), 0
     rows = examples.order_by("pk")
-    while ids := list(rows.filter(pk__gt=last).values_list("pk", flat=True)[:BATCH_ROWS]):
+    while ids := list(rows.filter(pk__gt=last).values_list("pk", flat=True)[:size]):
         pace.wait()
         yield ids
         pace.ended()
@@ -117,34 +109,32 @@ def _in_ids(examples: QuerySet[Example]) -> Iterator[list[int]]:
 
 
 def _change_each(
-    examples: QuerySet[Example], change: Callable[[formats.Example], formats.Example], *, user: User
-) -> Changed:
-    total = Changed()
+    examples: QuerySet[Example], change: Callable[[formats.Example], formats.Example], *, user: User | None
+) -> int:
+    changed = 0
     for ids in _in_ids(examples):
         with transaction.atomic():
             rows = list(Example.objects.filter(pk__in=ids).select_related("dataset").order_by("pk"))
-            for row in rows:
-                _lock(row.dataset)
-                _change_row(row, change, user, total)
             for dataset in {row.dataset for row in rows}:
+                _lock(dataset)
                 touch(dataset)
-    return total
+            changed += sum(_change_row(row, change, user) for row in rows)
+    return changed
 
 
-def _change_row(row: Example, change: Callable[[formats.Example], formats.Example], user: User, total: Changed) -> None:
+def _change_row(row: Example, change: Callable[[formats.Example], formats.Example], user: User | None) -> bool:
     before = example_from_dict(_kind(row.dataset), row.content)
     after = change(before)
     if after == before:
-        return
+        return False
     if _is_taken(row.dataset, after.content_hash(), row):
-        row.delete()
-        total.dropped += 1
-        return
-    _change(row, after, user).save(update_fields=CHANGED_FIELDS)
-    total.changed += 1
+        row.delete()  # it became equal to another row, which stays
+    else:
+        _change(row, after, user).save(update_fields=CHANGED_FIELDS)
+    return True
 
 
-def _change(row: Example, example: formats.Example, user: User) -> Example:
+def _change(row: Example, example: formats.Example, user: User | None) -> Example:
     if row.original is None:
         row.original = row.content
     for name, value in describe(example).items():

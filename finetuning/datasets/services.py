@@ -26,7 +26,13 @@ def create_dataset(name: str, *, user: User | None, kind: str = "", description:
         raise _taken(name) from error
 
 
-def change_dataset(dataset: Dataset, *, name: str | None = None, description: str | None = None) -> Dataset:
+def find_or_create_dataset(name: str) -> Dataset:
+    """For commands, which know names and nobody who asks. Raises InvalidError."""
+    found = Dataset.objects.filter(name=_check_name(name), deleted_at=None).first()
+    return found or create_dataset(name, user=None)
+
+
+def rename_dataset(dataset: Dataset, *, name: str | None = None, description: str | None = None) -> Dataset:
     """Raises InvalidError."""
     changes: dict[str, object] = {"updated_at": timezone.now()}
     if name is not None:
@@ -40,10 +46,6 @@ def change_dataset(dataset: Dataset, *, name: str | None = None, description: st
         raise _taken(str(changes["name"])) from error
     dataset.refresh_from_db()
     return dataset
-
-
-def rename_dataset(dataset: Dataset, name: str) -> Dataset:
-    return change_dataset(dataset, name=name)
 
 
 def delete_dataset(dataset: Dataset) -> None:

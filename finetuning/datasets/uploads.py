@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 
 from accounts.models import User
-from chat.errors import BusyError, InvalidError, NotFoundError, TooLongError
+from chat.errors import BusyError, ChatError, InvalidError, NotFoundError, TooLongError
 from finetuning.datasets.dispatch import send
 from finetuning.datasets.drafts import WrongKindError
 from finetuning.datasets.folders import marks_path, upload_path
 from finetuning.datasets.imports import describe_examined, end_receiving, remove_file
+from finetuning.datasets.services import create_dataset
 from finetuning.formats import FileRefusedError
 from finetuning.formats.detection import refuse_binary
 from finetuning.models import Dataset, DatasetImport
@@ -54,6 +55,27 @@ def start_upload(
         remove_file(source_import)
         raise
     return source_import
+
+
+def create_with_upload(
+    name: str,
+    *,
+    file_name: str,
+    size: int,
+    user: User | None,
+    kind: str = "",
+    description: str = "",
+    is_approved: bool = True,
+) -> tuple[Dataset, DatasetImport]:
+    """A dataset and the upload of its first file, both or neither. Raises InvalidError, TooLongError."""
+    _clean_name(file_name)
+    _check_size(size)
+    dataset = create_dataset(name, user=user, kind=kind, description=description)
+    try:
+        return dataset, start_upload(dataset, file_name=file_name, size=size, user=user, is_approved=is_approved)
+    except ChatError:
+        dataset.delete()
+        raise
 
 
 def count_parts(source_import: DatasetImport) -> int:

@@ -31,9 +31,19 @@ def read_rows(version: DatasetVersion, split: str) -> Iterator[dict[str, Any]]:
 
 
 def iterate_export(version: DatasetVersion, split: str = "") -> Iterator[bytes]:
-    """What the rows say, as JSON lines in the published shapes, some lines at a time; without a split all of them."""
+    """What the rows say, as JSON lines in the published shapes, some lines at a time; without a split all of them.
+
+    Raises InvalidError at once for a split that no version has.
+    """
+    splits = (split,) if split else SPLITS
+    for name in splits:
+        split_path(version, name)
+    return _iterate_export(version, splits)
+
+
+def _iterate_export(version: DatasetVersion, splits: tuple[str, ...]) -> Iterator[bytes]:
     lines: list[bytes] = []
-    for name in (split,) if split else SPLITS:
+    for name in splits:
         for row in read_rows(version, name):
             lines.append(json.dumps(row["content"], ensure_ascii=False).encode() + b"\n")
             if len(lines) >= LINES_AT_ONCE:
