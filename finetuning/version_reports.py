@@ -12,6 +12,7 @@ from django.db.models import Count, Q, QuerySet
 from chat.errors import NotFoundError
 from chat.models import Correction, Feedback, Message
 from finetuning.models import Evaluation, Lineage
+from finetuning.models.jobs import METHODS
 from models_hub.models import PRODUCTION, AliasEvent, ModelVersion, RegisteredModel
 
 # What each measure is called, and whether more of it is better.
@@ -25,6 +26,7 @@ MEASURES = {
     "margin": ("Margin", True),
 }
 SHARES = {"accuracy", "macro_f1", "majority", "stop_rate"}
+METHOD_NAMES = dict(METHODS)
 Figure = tuple[str, str]  # its name for people, and its key
 
 
@@ -55,6 +57,19 @@ class Measure:
     more_is_better: bool | None = None
 
     @property
+    def before_text(self) -> str:
+        return self._text(self.before)
+
+    @property
+    def after_text(self) -> str:
+        return self._text(self.after)
+
+    def _text(self, value: float | None) -> str:
+        if value is None:
+            return ""
+        return f"{value:.1%}" if self.is_share else f"{value:,.3f}"
+
+    @property
     def is_better(self) -> bool | None:
         if self.more_is_better is None or self.before is None or self.after is None or self.before == self.after:
             return None
@@ -68,6 +83,10 @@ class VersionReport:
     lineage: Lineage | None = None
     evaluation: Evaluation | None = None
     ratings: Ratings = field(default_factory=Ratings)
+
+    @property
+    def method_name(self) -> str:
+        return METHOD_NAMES.get(self.lineage.method, self.lineage.method) if self.lineage else ""
 
     @property
     def measures(self) -> list[Measure]:
@@ -100,6 +119,8 @@ class AnswerRow:
     base: str
     left: str
     right: str
+    left_has_stopped: bool | None = None
+    right_has_stopped: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +129,12 @@ class Comparison:
     right: VersionReport
     measures: list[Measure]
     answers: list[AnswerRow]
+
+    @property
+    def is_same_data(self) -> bool:
+        """Whether both were held against the same rows; a version without lineage has figures of none."""
+        sides = [side.lineage.dataset_version_id for side in (self.left, self.right) if side.lineage]
+        return len(set(sides)) < 2
 
 
 def list_reports(model: RegisteredModel) -> list[VersionReport]:
@@ -266,9 +293,27 @@ def _answers_of(left: Evaluation | None, right: Evaluation | None) -> list[Answe
                 base=either.get("base", ""),
                 left=at_left.get("tuned", ""),
                 right=at_right.get("tuned", ""),
+                left_has_stopped=at_left.get("tuned_stopped"),
+                right_has_stopped=at_right.get("tuned_stopped"),
             )
         )
     return rows
+
+
+def list_answers(evaluation: Evaluation | None) -> list[AnswerRow]:
+    """What the base (left) and the version (right) answered."""
+    return [
+        AnswerRow(
+            prompt=prompt_text(row["prompt"]),
+            source=row.get("source", ""),
+            base=row.get("base", ""),
+            left=row.get("base", ""),
+            right=row.get("tuned", ""),
+            left_has_stopped=row.get("base_stopped"),
+            right_has_stopped=row.get("tuned_stopped"),
+        )
+        for row in _answers(evaluation)
+    ]
 
 
 def _answers(evaluation: Evaluation | None) -> Iterable[dict[str, Any]]:

@@ -120,7 +120,7 @@ class AliasMove(RequestSchema):
 
 class RollBack(RequestSchema):
     reason: str = Field(min_length=1, max_length=500, examples=["It answers in the wrong language."])
-    version: int | None = Field(None, ge=1, le=2**31 - 1, description="What you saw there; another by now: busy.")
+    from_version: int | None = Field(None, ge=1, le=2**31 - 1, description="What you saw there; another by now: busy.")
 
 
 class AliasMoved(Schema):
@@ -188,7 +188,7 @@ def move_alias(request: HttpRequest, slug: str, alias: str, move: AliasMove) -> 
 def roll_back(request: HttpRequest, slug: str, alias: str, back: RollBack) -> dict[str, object]:
     """For curators. To the version it pointed at before; once more goes one step further back."""
     model = _model_of(request.auth, slug)
-    event = versions.roll_back(model, actor=request.auth, reason=back.reason, alias=alias, current=back.version)
+    event = versions.roll_back(model, actor=request.auth, reason=back.reason, alias=alias, current=back.from_version)
     return _moved(slug, event)
 
 

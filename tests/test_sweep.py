@@ -62,6 +62,7 @@ PUBLIC = {
 HERS = {"conversation_id", "key_id", "session_id", "message_id"}
 # What opens to nobody here: no such page, nothing there to open, rows that nobody may add or delete by hand.
 SHUT = {
+    *("models_hub:export", "api:export_version"),  # its weights are at the provider
     *("readyz", "api:api-root", "admin/<url>", "admin:view_on_site", "admin:autocomplete"),
     *("mfa_view_recovery_codes", "mfa_download_recovery_codes", "mfa_deactivate_totp"),
     *("admin:accounts_apikey_add", "admin:accounts_apikey_delete"),
@@ -124,8 +125,16 @@ def secret_rows(alice: User) -> dict[str, Any]:
 def rows_of_everybody(admin: User) -> dict[str, Any]:
     """One row at least for every page of the admin."""
     version = ModelVersion.objects.get()
-    ModelVersion.objects.create(model=version.model, number=2, provider_model="scripted")
-    AliasEvent.objects.create(model=version.model, alias="production", to_version=version, actor=admin, reason="first")
+    second = ModelVersion.objects.create(model=version.model, number=2, provider_model="scripted")
+    for place in (second, version):  # so that it can be rolled back
+        AliasEvent.objects.create(
+            model=version.model,
+            alias="production",
+            to_version=place,
+            to_number=place.number,
+            actor=admin,
+            reason="first",
+        )
     Group.objects.create(name="few")
     every = IntervalSchedule.objects.create(every=1, period="days")
     CrontabSchedule.objects.create()
@@ -134,6 +143,7 @@ def rows_of_everybody(admin: User) -> dict[str, Any]:
     PeriodicTask.objects.create(name="sweep", task="config.tasks.clear_expired_sessions", interval=every)
     return {
         "slug": "scripted",
+        "number": 2,
         "alias": "production",
         "app_label": "accounts",
         "url": "no/such/page",

@@ -114,9 +114,9 @@ def test_a_curator_promotes_and_rolls_back(client, trained, curator):
     client.force_login(curator)
     moved = call(client, "PUT", "harbour-helper/aliases/production", version=2, reason="Better.")
     assert (moved.status_code, moved.json()["version"]) == (200, 2)
-    back = call(client, "POST", "harbour-helper/aliases/production/rollback", reason="Worse.", version=2)
+    back = call(client, "POST", "harbour-helper/aliases/production/rollback", reason="Worse.", from_version=2)
     assert (back.json()["version"], back.json()["previous_version"]) == (1, 2)
-    late = call(client, "POST", "harbour-helper/aliases/production/rollback", reason="Worse.", version=2)
+    late = call(client, "POST", "harbour-helper/aliases/production/rollback", reason="Worse.", from_version=2)
     assert (late.status_code, late.json()["code"]) == (409, "busy")
     assert AliasEvent.objects.filter(actor=curator).count() == 2
 
