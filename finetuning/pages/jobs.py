@@ -7,15 +7,15 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from chat.errors import ChatError
+from chat.errors import ChatError, InvalidError
 from finetuning import feed, jobs, versions
 from finetuning.models import FineTuningJob
 from finetuning.pages.doors import curators_only
-from finetuning.pages.job_reads import get_queue, list_ended, reorder
+from finetuning.pages.job_reads import EndedPage, get_queue, list_ended, reorder
 from finetuning.pages.job_shown import show_failure, show_preflight, show_result
 
 ENDED_FILTERS = (("", "All"), ("succeeded", "Succeeded"), ("failed", "Failed"), ("cancelled", "Cancelled"))
@@ -30,9 +30,16 @@ def job_list(request: HttpRequest) -> HttpResponse:
     if part != "ended":
         context["queue"] = get_queue(user=request.user)
     if part != "queue":
-        context["ended"] = list_ended(user=request.user, status=context["status"], cursor=request.GET.get("cursor"))
+        context["ended"] = _ended(request, context["status"])
     template = {"queue": "finetuning/_job_queue.html", "ended": "finetuning/_job_ended.html"}
     return render(request, template.get(part or "", "finetuning/jobs.html"), context)
+
+
+def _ended(request: HttpRequest, status: str) -> EndedPage:
+    try:
+        return list_ended(user=request.user, status=status, cursor=request.GET.get("cursor"))
+    except InvalidError as error:
+        raise Http404(error.message) from error
 
 
 @require_safe

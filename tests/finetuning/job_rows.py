@@ -95,3 +95,57 @@ def make_result(job: FineTuningJob, *, is_evaluated: bool = True, **evaluation: 
     if is_evaluated:
         Evaluation.objects.create(version=version, job=job, **({"status": Evaluation.Status.COMPLETE} | evaluation))
     return version
+
+
+HYPERPARAMETERS = {"learning_rate": 2e-4, "num_train_epochs": 3, "per_device_train_batch_size": 4, "max_length": 512}
+PREFLIGHT: dict[str, Any] = {
+    "rows": 216,
+    "held_out_rows": 24,
+    "sequences": 214,
+    "excluded": [
+        {"row": 17, "id": 1, "code": "chat_template", "message": "Two questions follow each other without an answer."},
+        {"row": 90, "id": 2, "code": "too_long", "message": "Cut to 512 tokens, nothing trained would be left."},
+    ],
+    "excluded_codes": {"chat_template": 1, "too_long": 1},
+    "cut": 3,
+    "cut_tokens": 412,
+    "max_length": 512,
+    "tokens": 41_230,
+    "trained_tokens": 18_400,
+    "trained_share": 18_400 / 41_230,
+    "length_histogram": {"64": 21, "128": 84, "256": 90, "512": 17, "1024": 2},
+    "template_hash": "a" * 64,
+    "system_prompt": "You answer for the Harbour workshop.",
+    "samples": [
+        {
+            "row": 3,
+            "id": 9,
+            "title": "",
+            "tokens": 31,
+            "trained_tokens": 14,
+            "pieces": [
+                {
+                    "text": "<|im_start|>user\nWhen are you open?<|im_end|>\n<|im_start|>assistant\n",
+                    "is_trained": False,
+                },
+                {"text": "Monday to Friday, nine to six.<|im_end|>", "is_trained": True},
+                {"text": "\n", "is_trained": False},
+            ],
+        }
+    ],
+    "labels": {},
+    "warnings": [{"code": "rows_excluded", "message": "2 of 216 rows are left out."}],
+    "errors": [],
+    "estimate": {"seconds": 754.0, "peak_memory_bytes": 2_900_000_000, "device": "cpu", "precision": "bfloat16"},
+    "hyperparameters": HYPERPARAMETERS,
+}
+CLASSIFIED = {
+    "accuracy": 0.874,
+    "macro_f1": 0.872,
+    "majority": 0.55,
+    "per_class": {
+        "negative": {"precision": 0.87, "recall": 0.85, "f1": 0.86, "support": 675},
+        "positive": {"precision": 0.88, "recall": 0.89, "f1": 0.885, "support": 825},
+    },
+    "confusion": [[574, 101], [88, 737]],
+}
