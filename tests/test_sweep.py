@@ -33,9 +33,11 @@ from accounts.models import ApiKey, User
 from chat.events import CLIENT_FRAMES
 from chat.models import Conversation, Message
 from config.api import api
+from finetuning.models import Schedule
 from models_hub.models import AliasEvent, ModelVersion
 from tests.chat.conftest import connect, live, model  # noqa: F401
 from tests.chat.support import ENDS, Socket, make_model
+from tests.finetuning.job_rows import make_job
 from tests.support.addresses import Address, bodies_of_the_api, list_addresses
 from tests.support.fixtures import upstream  # noqa: F401
 from tests.support.tables import changes, dump_tables
@@ -141,7 +143,12 @@ def rows_of_everybody(admin: User) -> dict[str, Any]:
     SolarSchedule.objects.create(event="sunset", latitude=0, longitude=0)
     ClockedSchedule.objects.create(clocked_time="2030-01-01T00:00:00Z")
     PeriodicTask.objects.create(name="sweep", task="config.tasks.clear_expired_sessions", interval=every)
+    job = make_job(admin, name=SECRET)
+    recipe = {"method": job.method, "base": job.base, "target": job.target, "cron": "0 2 * * sun"}
+    schedule = Schedule.objects.create(name=SECRET, dataset=job.dataset_version.dataset, created_by=admin, **recipe)
     return {
+        "job_id": job.pk,
+        "schedule_id": schedule.pk,
         "slug": "scripted",
         "number": 2,
         "alias": "production",
