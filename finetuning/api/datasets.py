@@ -100,7 +100,12 @@ def list_datasets(request: HttpRequest, query: Query[schemas.PageQuery]) -> dict
     return {"items": [dataset_to_dict(row) for row in page.items], "next_cursor": page.next_cursor}
 
 
-@router.post("", response={201: schemas.DatasetWithImport}, summary="Make a dataset, and begin an upload into it")
+@router.post(
+    "",
+    response={201: schemas.DatasetWithImport},
+    by_alias=True,
+    summary="Make a dataset, and begin an upload into it",
+)
 def create_dataset(request: HttpRequest, body: DatasetCreation) -> Status[dict[str, Any]]:
     check_curator(request.auth)
     values = body.dict()
@@ -116,7 +121,12 @@ def create_dataset(request: HttpRequest, body: DatasetCreation) -> Status[dict[s
     return Status(201, dataset_to_dict(made) | {"import": import_to_dict(upload) if upload else None})
 
 
-@router.post("/from-conversations", response={201: schemas.DatasetWithImport}, summary="Build one from conversations")
+@router.post(
+    "/from-conversations",
+    response={201: schemas.DatasetWithImport},
+    by_alias=True,
+    summary="Build one from conversations",
+)
 def build_from_conversations(request: HttpRequest, body: ConversationDataset) -> Status[dict[str, Any]]:
     """Only what people agreed to. The rows wait for review."""
     check_curator(request.auth)
