@@ -22,14 +22,22 @@ class Me(Schema):
     email: str
     theme: str = Field(description="system, light or dark.")
     default_model: str = Field(description="Slug of the model new conversations start with; empty: the installation's.")
+    training_consent: bool = Field(description="Whether your conversations may be trained on. Off until you say so.")
     is_admin: bool = Field(alias="is_superuser")
     date_joined: datetime
+
+    @staticmethod
+    def resolve_training_consent(user: User) -> bool:
+        return user.training_consent_at is not None
 
 
 class MeChange(RequestSchema):
     name: str | None = Field(None, max_length=150, examples=["Ada Lovelace"])
     theme: str | None = Field(None, description="system, light or dark.", examples=["dark"])
     default_model: str | None = Field(None, max_length=200, examples=["smollm2-135m-instruct"])
+    training_consent: bool | None = Field(
+        None, description="false clears what datasets hold of you within a minute."
+    )
 
 
 class Key(Schema):

@@ -20,6 +20,7 @@ from django.utils import timezone
 from accounts.models import ApiKey, User, hash_key
 from chat.broadcast import end_sockets
 from chat.errors import InvalidError, QuotaExceededError
+from chat.nudges import nudge_withdrawal
 from config.api_schema import is_storable
 from config.app_settings import AppSettings, get_settings
 from models_hub.selectors import list_models
@@ -115,6 +116,7 @@ def delete_user(user: User) -> None:
         require_another_admin(user)
         end_access(user)
         user.delete()
+        nudge_withdrawal()
 
 
 def remove_second_factor(user: User) -> bool:
@@ -175,8 +177,27 @@ def ensure_first_admin(app_settings: AppSettings | None = None) -> str | None:
     return make_reset_link(admin)
 
 
+def set_training_consent(user: User, *, agrees: bool) -> bool:
+    """Whether his conversations may be trained on. False when he had said so already.
+
+    When he no longer agrees, what datasets hold of him is cleared within a minute.
+    """
+    with transaction.atomic():
+        unchanged = User.objects.filter(pk=user.pk, training_consent_at__isnull=agrees)
+        changed = unchanged.update(training_consent_at=timezone.now() if agrees else None)
+        if changed and not agrees:
+            nudge_withdrawal()
+    user.refresh_from_db(fields=["training_consent_at"])
+    return bool(changed)
+
+
 def update_profile(
-    user: User, *, name: str | None = None, theme: str | None = None, default_model: str | None = None
+    user: User,
+    *,
+    name: str | None = None,
+    theme: str | None = None,
+    default_model: str | None = None,
+    training_consent: bool | None = None,
 ) -> User:
     """Change what is given. Raises InvalidError naming each wrong field; then nothing is changed."""
     errors: dict[str, str] = {}
@@ -199,7 +220,10 @@ def update_profile(
     if errors:
         user.refresh_from_db(fields=["first_name", "last_name", "theme", "default_model"])
         raise InvalidError(" ".join(errors.values()), **errors)
-    user.save(update_fields=["first_name", "last_name", "theme", "default_model"])
+    with transaction.atomic():
+        user.save(update_fields=["first_name", "last_name", "theme", "default_model"])
+        if training_consent is not None:
+            set_training_consent(user, agrees=training_consent)
     return user
 
 

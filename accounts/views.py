@@ -8,6 +8,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
@@ -18,6 +19,8 @@ from accounts.requests import PersonRequest
 from chat.errors import ChatError, InvalidError, NotFoundError
 from config.app_settings import get_settings
 from models_hub.selectors import list_models
+
+TAKEN_BACK = "You no longer allow training. What datasets hold of your conversations is being removed."
 
 
 @require_GET
@@ -77,6 +80,15 @@ def save_profile(request: PersonRequest) -> HttpResponse:
             messages.success(request, "Your settings are saved.")
             return redirect("settings")
     return _render_settings(request, status=400, profile_form=form)
+
+
+@login_required
+@require_POST
+def save_training_consent(request: PersonRequest) -> HttpResponse:
+    agrees = request.POST.get("agrees") == "yes"
+    if services.set_training_consent(request.user, agrees=agrees):
+        messages.success(request, "Thank you. Your conversations may be used for training." if agrees else TAKEN_BACK)
+    return redirect(f"{reverse('settings')}#training")
 
 
 @login_required

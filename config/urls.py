@@ -14,6 +14,7 @@ urlpatterns = [
     path("accounts/", include("accounts.entrance_urls")),
     path("api/", include("config.api")),
     path("settings/", include("accounts.urls")),
+    path("settings/contributions/", include("finetuning.urls.contributions")),
     path("models/", include("models_hub.urls")),
     path("datasets/", include("finetuning.urls.datasets")),
     path("jobs/", include("finetuning.urls.jobs")),

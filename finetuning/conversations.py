@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from django.db import transaction
 from django.db.models import F, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 
+from accounts.models import User
 from chat.errors import InvalidError
 from chat.models import Conversation, Feedback, Message
 from chat.replies.prompt import system_prompt_of, take_context
@@ -23,13 +24,11 @@ from finetuning.datasets.drafts import Draft, check_kind
 from finetuning.datasets.polite import in_batches
 from finetuning.datasets.services import create_dataset
 from finetuning.filters import KTO, PREFERENCE, Filters
-from finetuning.models import Dataset, DatasetImport, Example
+from finetuning.models import Dataset, DatasetImport, Example, VersionContributor
 from models_hub.base import FinishReason, Role
 from models_hub.models import RegisteredModel
 
-if TYPE_CHECKING:
-    from accounts.models import User
-
+Row = TypeVar("Row", Example, VersionContributor)
 Origin = Example.Origin
 
 # An answer that somebody cut off, or that ended at its longest, would teach the model to break off.
@@ -41,6 +40,15 @@ def consented_conversations() -> QuerySet[Conversation]:
     return Conversation.objects.filter(
         owner__training_consent_at__isnull=False, is_excluded_from_training=False, deleted_at=None
     )
+
+
+def withdrawn_rows(rows: QuerySet[Row]) -> QuerySet[Row]:
+    """Of rows that keep a contributor and a conversation, those that may no longer be held by the rule above."""
+    agreeing = User.objects.filter(training_consent_at__isnull=False).values("id")
+    theirs = rows.filter(contributor_id__isnull=False)
+    still_allowed = Q(conversation_id__in=consented_conversations().values("id"))
+    still_allowed |= Q(conversation_id=None, contributor_id__in=agreeing)
+    return theirs.exclude(still_allowed)
 
 
 def trainable_messages() -> QuerySet[Message]:

@@ -7,7 +7,8 @@ from uuid import UUID
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
-from finetuning import schedules
+from finetuning import datasets, schedules, withdrawal
+from finetuning.datasets import care
 from finetuning.jobs import shutdown, tending, work
 
 
@@ -35,3 +36,28 @@ def tend_jobs() -> None:
 @shared_task
 def check_schedule(schedule_id: int) -> None:
     schedules.check_schedule(schedule_id)
+
+
+@shared_task
+def run_import(import_id: str) -> None:
+    datasets.run_import(UUID(import_id))
+
+
+@shared_task
+def freeze_version(version_id: str) -> None:
+    datasets.freeze_version(int(version_id))
+
+
+@shared_task
+def tend_datasets() -> None:
+    care.tend()
+
+
+@shared_task
+def clean_up_datasets() -> None:
+    care.clean_up()
+
+
+@shared_task
+def clear_withdrawn() -> None:
+    withdrawal.clear_withdrawn()
