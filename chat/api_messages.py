@@ -1,4 +1,7 @@
-"""`/api/messages`: what I think of the replies in my conversations. `POST` does the same as `PUT`."""
+"""`/api/messages`: what I think of the replies in my conversations. `POST` does the same as `PUT`.
+
+Every call answers with what is thought of the reply now.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest
-from ninja import Router, Schema, Status
+from ninja import Router, Schema
 from pydantic import Field
 
 from chat import feedback as services
@@ -44,10 +47,9 @@ def rate(request: HttpRequest, message_id: UUID, change: FeedbackChange) -> dict
     return _answer(services.rate(get_message(message_id, user=request.auth), **change.dict()))
 
 
-@router.delete("/{uuid:message_id}/feedback", response={204: None}, summary="Take a rating back")
-def unrate(request: HttpRequest, message_id: UUID) -> Status[None]:
-    services.unrate(get_message(message_id, user=request.auth))
-    return Status(204, None)
+@router.delete("/{uuid:message_id}/feedback", response=Opinions, summary="Take a rating back")
+def unrate(request: HttpRequest, message_id: UUID) -> dict[str, Any]:
+    return _answer(services.unrate(get_message(message_id, user=request.auth)))
 
 
 @router.api_operation(WRITE, "/{uuid:message_id}/correction", response=Opinions, summary="Correct a reply")
@@ -56,10 +58,9 @@ def correct(request: HttpRequest, message_id: UUID, change: CorrectionChange) ->
     return _answer(services.correct(get_message(message_id, user=request.auth), change.content))
 
 
-@router.delete("/{uuid:message_id}/correction", response={204: None}, summary="Remove a correction")
-def remove_correction(request: HttpRequest, message_id: UUID) -> Status[None]:
-    services.remove_correction(get_message(message_id, user=request.auth))
-    return Status(204, None)
+@router.delete("/{uuid:message_id}/correction", response=Opinions, summary="Remove a correction")
+def remove_correction(request: HttpRequest, message_id: UUID) -> dict[str, Any]:
+    return _answer(services.remove_correction(get_message(message_id, user=request.auth)))
 
 
 @router.api_operation(WRITE, "/{uuid:message_id}/choice", response=Opinions, summary="Choose the best reply")
@@ -68,10 +69,9 @@ def choose(request: HttpRequest, message_id: UUID) -> dict[str, Any]:
     return _answer(services.choose(get_message(message_id, user=request.auth)))
 
 
-@router.delete("/{uuid:message_id}/choice", response={204: None}, summary="Take a choice back")
-def unchoose(request: HttpRequest, message_id: UUID) -> Status[None]:
-    services.unchoose(get_message(message_id, user=request.auth))
-    return Status(204, None)
+@router.delete("/{uuid:message_id}/choice", response=Opinions, summary="Take a choice back")
+def unchoose(request: HttpRequest, message_id: UUID) -> dict[str, Any]:
+    return _answer(services.unchoose(get_message(message_id, user=request.auth)))
 
 
 def _answer(message: Message) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 
 from chat import markdown
 from chat.errors import InvalidError, NotFoundError
+from chat.feedback import COMMENT_LIMIT, TAGS
 from chat.models import ENDED, Conversation, Message
 from chat.search import search_conversations
 from chat.selectors import Branch, get_branch, get_conversation, list_conversations
@@ -36,8 +37,8 @@ def conversation(request: HttpRequest, conversation_id: UUID) -> HttpResponse:
 
     `conversation`; `conversations` and `next_cursor` for the sidebar; `branch`, the newest messages, oldest first, each
     with `sibling_ids` and `can_continue`; `before`, the id to ask `chat:messages` for what is above them, or None;
-    `page_data` for json_script: conversation, models, default_model, max_message_chars, user_id, focus (the message
-    that `?message=` names, which then is among those shown).
+    `page_data` for json_script: conversation, models, default_model, max_message_chars, user_id, training_consent,
+    focus (the message that `?message=` names, which then is among those shown).
     """
     shown = _find(request, conversation_id)
     focus = _id_from(request, "message")
@@ -97,12 +98,15 @@ def _page(request: HttpRequest, shown: Conversation | None) -> dict[str, Any]:
         "default_model": request.user.default_model or settings.default_model,
         "max_message_chars": settings.max_message_chars,
         "user_id": request.user.id,
+        "training_consent": request.user.training_consent_at is not None,
     }
     return {
         "conversation": shown,
         "conversations": sidebar.items,
         "next_cursor": sidebar.next_cursor,
         "page_data": page_data,
+        "feedback_tags": TAGS.items(),
+        "comment_limit": COMMENT_LIMIT,
     }
 
 
@@ -117,6 +121,8 @@ def _branch(shown: Conversation, *, before: UUID | None = None, through: UUID | 
 
 
 def _fill_html(message: Message) -> None:
-    """A reply that did not come from a stream (imported, made by a program) has no stored HTML."""
+    """No HTML is stored of a correction, and of a reply that came from no stream (imported, made by a program)."""
     if message.role == Role.ASSISTANT and message.status in ENDED and message.content and not message.html:
         message.html = markdown.render(message.content)
+    if correction := getattr(message, "correction", None):
+        message.correction_html = markdown.render(correction.content)

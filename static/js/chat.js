@@ -6,7 +6,8 @@ import { ChatSocket } from "./chat_socket.js";
 import { ChatView } from "./chat_view.js";
 import { Composer } from "./composer.js";
 import { ConnectionBanner } from "./connection_banner.js";
-import { element, part, setModelNames, siblingsOf } from "./message.js";
+import { FeedbackDesk } from "./feedback.js";
+import { element, part, setModelNames, showOpinions, siblingsOf } from "./message.js";
 import { ModelPicker } from "./model_picker.js";
 import { announce, toast } from "./notices.js";
 import { OptionsDrawer } from "./options.js";
@@ -30,6 +31,7 @@ class ChatPage {
     this.options = new OptionsDrawer();
     this.sidebar = new Sidebar();
     this.banner = new ConnectionBanner(this.socket);
+    this.feedback = new FeedbackDesk(data.training_consent, () => this.conversation);
     this.#listenToPage();
     this.#listenToSocket();
     this.#shown();
@@ -90,6 +92,7 @@ class ChatPage {
     const title = this.conversation ? this.conversation.title || "Conversation" : "New conversation";
     document.getElementById("title").textContent = title;
     document.title = `${title} · Dialoop`;
+    document.getElementById("excluded").hidden = !this.conversation?.is_excluded_from_training;
   }
 
   #showOutbox() {
@@ -171,6 +174,7 @@ class ChatPage {
 
   #act({ act, article, control }) {
     const id = article?.dataset.id;
+    this.feedback.act(act, article);
     if (act === "copy") this.#copy(control, article.dataset.source ?? part(article, "body").textContent);
     if (act === "copy-code") this.#copy(control, control.closest(".code-block").querySelector("pre").textContent);
     if (act === "edit") this.#edit(article);
@@ -277,12 +281,18 @@ class ChatPage {
     for (const end of ["completed", "stopped", "failed", "interrupted"]) {
       on(`reply.${end}`, ({ message }) => this.#isHere(message) && this.#replyEnded(message));
     }
+    on("message.feedback", (frame) => this.#judged(frame));
     on("message.refused", (entry) => {
       if (entry.frame.conversation_id === this.#id) this.#showUnsent(entry);
       announce(`Not sent. ${entry.error.message}`);
       this.#refresh();
     });
     on("error", ({ message }) => toast(message));
+  }
+
+  #judged({ message_id, ...opinions }) {
+    const article = this.view.find(message_id);
+    if (article) showOpinions(article, opinions);
   }
 
   #isHere(message) {
@@ -345,7 +355,9 @@ class ChatPage {
     for (const message of running) this.#catchUp(message);
     if (!this.wasSubscribed) return void (this.wasSubscribed = true);
     const conversation = await callApi("GET", `conversations/${conversation_id}`).catch(() => null);
-    if (conversation) this.#conversationChanged(conversation);
+    if (!conversation) return;
+    this.#conversationChanged(conversation);
+    for (const message of conversation.messages) if (message.role === "assistant") this.#judged({ message_id: message.id, ...message });
   }
 
   /** A reply that runs again since it was last seen here comes whole: its deltas from the first. */

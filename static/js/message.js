@@ -64,7 +64,41 @@ export function fillReply(article, message) {
     totalMs: timings?.total_ms ?? "",
   });
   fillLabels(part(article, "labels"), message.labels ?? []);
+  fillOpinions(article, message);
   decorate(article);
+}
+
+/** What its owner thinks of a reply, as the wire tells it, with words. */
+export function showOpinions(article, opinions) {
+  fillOpinions(article, opinions);
+  decorateOpinions(article);
+}
+
+function fillOpinions(article, { feedback, correction, is_chosen = false }) {
+  setData(article, "rating", {
+    rating: feedback?.rating ?? "",
+    comment: feedback?.comment ?? "",
+    tags: feedback?.tags.join(" ") ?? "",
+  });
+  part(article, "choose")?.setAttribute("aria-pressed", String(is_chosen));
+  if (correction && !part(article, "correction")) article.querySelector(".message__bar").before(emptyCorrection());
+  setData(article, "correction", { source: correction?.content ?? "" });
+  const body = part(article, "correction-body");
+  if (body) body.innerHTML = correction?.html ?? "";
+}
+
+/** Left out of a page where nothing is corrected. */
+function emptyCorrection() {
+  return document.getElementById("message-assistant").content.querySelector('[data-part="correction"]').cloneNode(true);
+}
+
+export function ratingOf(article) {
+  const { rating, comment, tags } = part(article, "rating").dataset;
+  return { rating: Number(rating), comment, tags: tags ? tags.split(" ") : [] };
+}
+
+export function correctionOf(article) {
+  return part(article, "correction")?.dataset.source ?? "";
 }
 
 /** What the stream has put into a body so far, as HTML. */
@@ -105,6 +139,7 @@ export function decorate(article) {
   article.setAttribute("aria-busy", String(running));
   decorateNotes(article);
   decorateFailure(article, status);
+  decorateOpinions(article);
   for (const score of article.querySelectorAll("[data-score]")) score.textContent = percent(Number(score.dataset.score));
   show(part(article, "labels"), Boolean(part(article, "labels")?.children.length));
   show(part(article, "reasoning"), Boolean(part(article, "reasoning-text")?.textContent));
@@ -114,6 +149,19 @@ export function decorate(article) {
   show(part(article, "continue"), canContinue(article, status, finish));
   part(article, "meta").textContent = running ? "" : metaText(part(article, "meta").dataset, status, finish);
   article.querySelector(".message__bar").hidden = running;
+}
+
+function decorateOpinions(article) {
+  const { rating } = ratingOf(article);
+  article.querySelector('[data-act="good"]').setAttribute("aria-pressed", String(rating === 1));
+  article.querySelector('[data-act="bad"]').setAttribute("aria-pressed", String(rating === -1));
+  const isCorrected = Boolean(correctionOf(article));
+  show(part(article, "correction"), isCorrected);
+  show(part(article, "correct"), !isCorrected && !part(article, "labels")?.children.length);
+  const choose = part(article, "choose");
+  if (!choose) return;
+  show(choose, siblingsOf(article).length > 1);
+  choose.textContent = choose.getAttribute("aria-pressed") === "true" ? "Chosen as the better one" : "This one is better";
 }
 
 function canContinue(article, status, finish) {

@@ -36,8 +36,8 @@ export class Sidebar extends EventTarget {
   put(conversation) {
     const known = this.item(conversation.id);
     const item = known ?? this.#newItem();
-    const { id, title, pinned, updated_at } = conversation;
-    Object.assign(item.dataset, { id, pinned: String(pinned), updated: updated_at });
+    const { id, title, pinned, is_excluded_from_training, updated_at } = conversation;
+    Object.assign(item.dataset, { id, pinned: String(pinned), excluded: String(is_excluded_from_training), updated: updated_at });
     const link = item.querySelector("a");
     link.href = `/c/${id}/`;
     link.textContent = title || UNTITLED;
@@ -78,6 +78,7 @@ export class Sidebar extends EventTarget {
     this.#menuOpener = opener;
     const pinned = this.item(id)?.dataset.pinned === "true";
     this.menu.querySelector('[data-act="pin"]').textContent = pinned ? "Unpin" : "Pin";
+    this.menu.querySelector('[data-act="exclude"]').setAttribute("aria-checked", this.item(id)?.dataset.excluded ?? "false");
     this.menu.hidden = false;
     const at = opener.getBoundingClientRect();
     const { offsetWidth: width, offsetHeight: height } = this.menu;
@@ -119,6 +120,11 @@ export class Sidebar extends EventTarget {
     toast(`“${title}” was deleted.`, { action: "Undo", onAction: () => this.#restore(id) });
   }
 
+  async #exclude(id, isExcluded) {
+    if (!(await this.#change("PATCH", id, { is_excluded_from_training: isExcluded }))) return;
+    toast(isExcluded ? "Kept out of training. What was taken from it is being removed." : "No longer kept out of training.");
+  }
+
   async #restore(id) {
     const conversation = await this.#call("POST", `conversations/${id}/restore`);
     if (!conversation) return;
@@ -132,6 +138,7 @@ export class Sidebar extends EventTarget {
       this.put(conversation);
       this.dispatchEvent(new CustomEvent("changed", { detail: { conversation } }));
     }
+    return conversation;
   }
 
   /** The answer, true when it is empty, or null after telling the reader what went wrong. */
@@ -229,6 +236,7 @@ export class Sidebar extends EventTarget {
     this.closeMenu();
     if (control.dataset.act === "rename") this.rename(id);
     if (control.dataset.act === "pin") this.#change("PATCH", id, { pinned: this.item(id)?.dataset.pinned !== "true" });
+    if (control.dataset.act === "exclude") this.#exclude(id, this.item(id)?.dataset.excluded !== "true");
     if (control.dataset.act === "delete") this.delete(id);
   }
 

@@ -161,12 +161,11 @@ def test_every_change_is_told_once_to_the_owner(reply, told):
     other = make_message(reply.conversation, "The Danube.", role="assistant", parent=reply.parent)
     ids = {"message_id": str(reply.id), "conversation_id": str(reply.conversation_id)}
     frame = {"to": reply.conversation.owner_id, "type": "message.feedback", **ids}
-    nothing = {"feedback": None, "correction": None, "is_chosen": False}
     feedback.rate(reply, rating=1)
     rating = {"rating": 1, "comment": "", "tags": []}
-    assert told == [frame | nothing | {"feedback": rating}]
+    assert told == [frame | NOTHING | {"feedback": rating}]
     feedback.choose(reply)
-    assert told[1:] == [frame | nothing | {"feedback": rating, "is_chosen": True}]
+    assert told[1:] == [frame | NOTHING | {"feedback": rating, "is_chosen": True}]
     feedback.choose(other)
     assert [(item["message_id"], item["is_chosen"]) for item in told[2:]] == [
         (str(reply.id), False),
@@ -207,6 +206,7 @@ DOORS = {
     "correction": {"content": "Better."},
     "choice": {},
 }
+NOTHING = {"feedback": None, "correction": None, "is_chosen": False}
 
 
 @pytest.fixture
@@ -232,9 +232,10 @@ def test_api_takes_put_and_post_alike(mine, two, door, method):
         "correction": shown["correction"] is not None and shown["correction"]["content"] == "Better.",
         "choice": shown["is_chosen"],
     }[door]
-    assert mine.delete(f"/api/messages/{two[0].id}/{door}").status_code == 204
+    after = mine.delete(f"/api/messages/{two[0].id}/{door}")
+    assert (after.status_code, after.json()) == (200, shown | NOTHING)
     (message,) = mine.get(f"/api/conversations/{two[0].conversation_id}", {"limit": 1}).json()["messages"]
-    assert (message["feedback"], message["correction"], message["is_chosen"]) == (None, None, False)
+    assert {name: message[name] for name in NOTHING} == NOTHING
 
 
 def test_choice_needs_no_body(mine, two):
