@@ -18,9 +18,9 @@ from chat.api_usage import router as usage_router
 from config.api_docs import ReferencePage
 from config.api_errors import add_error_handlers
 from config.api_schema import StrictParser
+from finetuning.api.datasets import router as datasets_router
 from finetuning.api.jobs import router as jobs_router
 from finetuning.api.schedules import router as schedules_router
-from finetuning.api.datasets import router as datasets_router
 from models_hub.api import router as models_router
 
 

@@ -53,7 +53,7 @@ def get_schedule(schedule_id: int, *, user: User) -> Schedule:
     """Raises ForbiddenError, NotFoundError."""
     check_curator(user)
     schedules = Schedule.objects.select_related("dataset", "created_by", "last_version", "periodic_task__crontab")
-    found = schedules.filter(pk=schedule_id).first()
+    found = schedules.filter(pk=min(schedule_id, 2**63 - 1)).first()
     if found is None:
         raise NotFoundError("There is no such schedule.")
     return found

@@ -98,6 +98,7 @@ WITH_ENVIRONMENT = {
     "config/serve.py": {"setdefault", "update"},
     "config/valkey_server.py": {"setdefault"},
     "models_hub/management/commands/serve_models.py": {"setdefault"},
+    "finetuning/jobs/process.py": {"copy"},
 }
 
 

@@ -66,7 +66,7 @@ def trainable_bases(method: str, *, user: User | None) -> list[str]:
 
 
 def find_base(address: str, method: Method, *, user: User | None) -> ModelVersion:
-    """What `slug`, `slug@3` or `slug@alias` stands for. Raises InvalidError when it cannot be trained by this method."""
+    """What `slug`, `slug@3` or `slug@alias` stands for. Raises InvalidError when this method cannot train it."""
     slug, _, selector = address.rpartition("@")
     models = {model.slug: model for model in permitted_models(user=user).filter(slug__in={address, slug})}
     if address in models:

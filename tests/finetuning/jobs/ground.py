@@ -70,7 +70,7 @@ def make_dataset(name: str, *, kind: str, rows: int = 0) -> DatasetVersion:
     """Imported from a file and frozen."""
     dataset = create_dataset(name, user=None)
     content = ROWS[kind](rows) if rows else ROWS[kind]()
-    file = write_rows(Path("/tmp"), content)  # noqa: S108 - read at once, and deleted
+    file = write_rows(Path("/tmp"), content)
     try:
         import_file(dataset, file)
     finally:
