@@ -20,11 +20,19 @@ ICONS = {
     "Alias": "label",
     "AliasEvent": "history",
     "Conversation": "forum",
+    "Dataset": "dataset",
+    "DatasetImport": "upload_file",
+    "DatasetVersion": "lock",
+    "Example": "list_alt",
+    "FineTuningJob": "model_training",
+    "Schedule": "schedule",
+    "Evaluation": "balance",
+    "Lineage": "account_tree",
 }
 
 
 # People first, for the sake of the queue; groups belong to them.
-PLACES = {"accounts": 0, "auth": 1, "chat": 2, "models_hub": 3}
+PLACES = {"accounts": 0, "auth": 1, "chat": 2, "finetuning": 3, "models_hub": 4}
 TITLES = {"auth": "Groups of people", "django_celery_beat": "Schedule"}
 
 

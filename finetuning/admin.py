@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, Model, Q, QuerySet
 from django.http import HttpRequest
@@ -12,9 +13,12 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
+from unfold.forms import ActionForm
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.admin import OnlyAdmins
 from chat.errors import ChatError
+from finetuning import datasets, jobs, versions
 from finetuning.models import (
     Dataset,
     DatasetImport,
@@ -27,7 +31,9 @@ from finetuning.models import (
     Lineage,
     Schedule,
 )
+from finetuning.schedules import change_schedule
 from models_hub.admin import ReadOnly
+from models_hub.models import ModelVersion
 
 JOB_LABELS = {
     "Succeeded": "success",
@@ -105,9 +111,7 @@ class DatasetAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
 
     @admin.action(description="Freeze a version", permissions=["view"])
     def freeze(self, request: HttpRequest, rows: QuerySet[Dataset]) -> None:
-        from finetuning.datasets import freeze
-
-        run_on_each(request, rows, lambda dataset: freeze(dataset, user=request.user), "Versions being frozen")
+        run_on_each(request, rows, lambda dataset: datasets.freeze(dataset, user=request.user), "Versions being frozen")
 
 
 class ProblemInline(ReadOnly, TabularInline):
@@ -133,9 +137,7 @@ class DatasetImportAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
 
     @admin.action(description="Cancel", permissions=["view"])
     def cancel(self, request: HttpRequest, rows: QuerySet[DatasetImport]) -> None:
-        from finetuning.datasets import cancel_import
-
-        run_on_each(request, rows, cancel_import, "Cancelled")
+        run_on_each(request, rows, datasets.cancel_import, "Cancelled")
 
 
 @admin.register(Example)
@@ -159,21 +161,15 @@ class ExampleAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
 
     @admin.action(description="Approve", permissions=["view"])
     def approve(self, request: HttpRequest, rows: QuerySet[Example]) -> None:
-        from finetuning.datasets import approve
-
-        approve(rows, user=request.user)
+        datasets.approve(rows, user=request.user)
 
     @admin.action(description="Reject", permissions=["view"])
     def reject(self, request: HttpRequest, rows: QuerySet[Example]) -> None:
-        from finetuning.datasets import reject
-
-        reject(rows, user=request.user)
+        datasets.reject(rows, user=request.user)
 
     @admin.action(description="Mask personal data and secrets", permissions=["view"])
     def mask(self, request: HttpRequest, rows: QuerySet[Example]) -> None:
-        from finetuning.datasets import mask_examples
-
-        mask_examples(rows, user=request.user)
+        datasets.mask_examples(rows, user=request.user)
 
 
 @admin.register(DatasetVersion)
@@ -223,27 +219,19 @@ class FineTuningJobAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
 
     @admin.action(description="Start what was only checked", permissions=["view"])
     def start(self, request: HttpRequest, rows: QuerySet[FineTuningJob]) -> None:
-        from finetuning.jobs import start_job
-
-        run_on_each(request, rows, start_job, "Started")
+        run_on_each(request, rows, jobs.start_job, "Started")
 
     @admin.action(description="Cancel", permissions=["view"])
     def cancel(self, request: HttpRequest, rows: QuerySet[FineTuningJob]) -> None:
-        from finetuning.jobs import cancel_job
-
-        run_on_each(request, rows, cancel_job, "Cancelled")
+        run_on_each(request, rows, jobs.cancel_job, "Cancelled")
 
     @admin.action(description="Resume from the last checkpoint", permissions=["view"])
     def resume(self, request: HttpRequest, rows: QuerySet[FineTuningJob]) -> None:
-        from finetuning.jobs import resume_job
-
-        run_on_each(request, rows, resume_job, "Resumed")
+        run_on_each(request, rows, jobs.resume_job, "Resumed")
 
     @admin.action(description="Try again as a new job", permissions=["view"])
     def retry(self, request: HttpRequest, rows: QuerySet[FineTuningJob]) -> None:
-        from finetuning.jobs import retry_job
-
-        run_on_each(request, rows, lambda job: retry_job(job, user=request.user), "New jobs")
+        run_on_each(request, rows, lambda job: jobs.retry_job(job, user=request.user), "New jobs")
 
 
 @admin.register(Schedule)
@@ -257,15 +245,13 @@ class ScheduleAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
 
     @admin.action(description="Switch on", permissions=["view"])
     def enable(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
-        from finetuning.schedules import change_schedule
-
-        run_on_each(request, rows, lambda row: change_schedule(row, is_enabled=True), "Switched on")
+        run_on_each(request, rows, lambda row: change_schedule(row, user=request.user, is_enabled=True), "Switched on")
 
     @admin.action(description="Switch off", permissions=["view"])
     def disable(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
-        from finetuning.schedules import change_schedule
-
-        run_on_each(request, rows, lambda row: change_schedule(row, is_enabled=False), "Switched off")
+        run_on_each(
+            request, rows, lambda row: change_schedule(row, user=request.user, is_enabled=False), "Switched off"
+        )
 
 
 @admin.register(Evaluation)
@@ -284,8 +270,21 @@ class EvaluationAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
         return link("Open", f"/jobs/{evaluation.job_id}/") if evaluation.job_id else ""
 
 
+class ReasonForm(ActionForm):
+    reason = forms.CharField(
+        required=False,
+        max_length=500,
+        label="",
+        widget=UnfoldAdminTextInputWidget(
+            attrs={"placeholder": "Reason, to promote or roll back", "aria-label": "Reason, to promote or roll back"}
+        ),
+    )
+
+
 @admin.register(Lineage)
 class LineageAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
+    action_form = ReasonForm
+    actions = ("promote", "roll_back", "retire")
     list_display = ("version", "method", "dataset_version", "base_version", "withdrawn", "created_at", "page")
     list_filter = ("method", ("withdrawn_at", admin.EmptyFieldListFilter))
     list_select_related = ("version__model", "dataset_version__dataset", "base_version__model")
@@ -297,4 +296,36 @@ class LineageAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
 
     @display(description="page")
     def page(self, lineage: Lineage) -> str:
-        return link("Compare", reverse("admin:models_hub_modelversion_change", args=[lineage.version_id]))
+        model = lineage.version.model
+        return link("Versions", reverse("models_hub:versions", args=[model.slug]))
+
+    @admin.action(description="Promote to production", permissions=["view"])
+    def promote(self, request: HttpRequest, rows: QuerySet[Lineage]) -> None:
+        reason = request.POST.get("reason", "")
+        run_on_each(
+            request,
+            _versions(rows),
+            lambda version: versions.promote(version, actor=request.user, reason=reason),
+            "Promoted",
+        )
+
+    @admin.action(description="Roll production back", permissions=["view"])
+    def roll_back(self, request: HttpRequest, rows: QuerySet[Lineage]) -> None:
+        """Once for each model, from the version that is chosen: nothing happens when another is in production."""
+        reason = request.POST.get("reason", "")
+        run_on_each(
+            request,
+            _versions(rows),
+            lambda version: versions.roll_back(
+                version.model, actor=request.user, reason=reason, current=version.number
+            ),
+            "Rolled back",
+        )
+
+    @admin.action(description="Retire", permissions=["view"])
+    def retire(self, request: HttpRequest, rows: QuerySet[Lineage]) -> None:
+        run_on_each(request, _versions(rows), lambda version: versions.retire(version, actor=request.user), "Retired")
+
+
+def _versions(rows: QuerySet[Lineage]) -> list[ModelVersion]:
+    return [row.version for row in rows.select_related("version__model")]
