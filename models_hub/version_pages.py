@@ -121,8 +121,20 @@ def compare(request: HttpRequest, model: RegisteredModel) -> HttpResponse:
         found = version_reports.compare(version, other)
     except InvalidError as error:
         raise Http404(error.message) from error
-    context = {"model": model, "found": found, "sides": (found.left, found.right), "numbers": numbers}
-    return render(request, "models_hub/compare.html", context | {"is_curator": True})
+    context = {
+        "model": model,
+        "found": found,
+        "sides": (found.left, found.right),
+        "titles": [_title(side.version, model) for side in (found.left, found.right)],
+        "numbers": numbers,
+        "is_curator": True,
+    }
+    return render(request, "models_hub/compare.html", context)
+
+
+def _title(version: ModelVersion, model: RegisteredModel) -> str:
+    """Short, for the head of a narrow column; a base may be another model's."""
+    return f"Version {version.number}" if version.model_id == model.pk else str(version)
 
 
 def _number(request: HttpRequest, name: str, default: int) -> int:
