@@ -1,0 +1,19 @@
+"""A dataset to begin with, and the pauses of bulk writes made short."""
+
+from __future__ import annotations
+
+import pytest
+
+from finetuning import datasets
+from finetuning.datasets import polite
+from finetuning.models import Dataset
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polite, "PAUSE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def dataset(db) -> Dataset:
+    return datasets.create_dataset("Rivers", user=None)
