@@ -66,6 +66,8 @@ class CheckpointStore:
 
         Raises `ResumeMismatchError`, or `BrokenCheckpointError` when checkpoints are there but none is whole.
         """
+        for unfinished in self.folder.glob(".*"):  # of a process that was killed while it wrote
+            shutil.rmtree(unfinished, ignore_errors=True)
         checkpoints = self._checkpoints()
         for folder in reversed(checkpoints):
             manifest = _read_whole(folder)

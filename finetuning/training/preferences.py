@@ -57,13 +57,13 @@ class Answers:
         self._model = model
         self._groups = groups
         self._pad_token_id = pad_token_id
-        self._reference: torch.Tensor | None = None
+        # Until `remember_reference`, which the loop asks for first: what is measured before needs numbers, not these.
+        self._reference = torch.zeros(len(groups), len(groups[0]) if groups else 0)
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def remember_reference(self, check: Callable[[], None], *, batch_size: int) -> None:
-        self._reference = torch.zeros(len(self._groups), len(self._groups[0]) if self._groups else 0)
         for rows in split_by_length(range(len(self)), self.lengths, batch_size=batch_size):
             check()
             self._reference[rows] = self.log_probabilities(rows).cpu()
@@ -77,8 +77,6 @@ class Answers:
         return values.view(len(rows), -1) if member is None else values
 
     def reference(self, rows: Sequence[int]) -> torch.Tensor:
-        if self._reference is None:
-            raise RuntimeError("The reference is remembered by `prepare`, which the loop calls first.")
         return self._reference[list(rows)].to(self._model.device)
 
 
@@ -227,8 +225,8 @@ def prepare_preferences(
     method = Method.DPO if isinstance(next(iter(rows), None), PreferencePair) else Method.KTO
     base, renderer = load_causal(base_folder, options)
     limit = min(hyperparameters.max_length or base.context_window, base.context_window)
-    train = _render(renderer, rows, max_length=limit, check=options.check)
-    held = _render(renderer, held_out, max_length=limit, check=options.check)
+    train = render_rows(renderer, rows, max_length=limit, check=options.check)
+    held = render_rows(renderer, held_out, max_length=limit, check=options.check)
     if method is Method.KTO:
         _refuse_one_sided(_ratings(rows, train))
     model = attach_lora(base, hyperparameters, adapter=adapter)
@@ -295,7 +293,9 @@ def _ratings(rows: Sequence[Any], rendered: RenderedRows) -> list[bool]:
     return [rows[row].is_desirable for row in rendered.kept]
 
 
-def _render(renderer: ChatRenderer, rows: Sequence[Any], *, max_length: int, check: Callable[[], None]) -> RenderedRows:
+def render_rows(
+    renderer: ChatRenderer, rows: Sequence[Any], *, max_length: int, check: Callable[[], None]
+) -> RenderedRows:
     rendered = RenderedRows([], [], [])
     for row, item in enumerate(rows):
         check()

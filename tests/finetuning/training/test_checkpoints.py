@@ -72,6 +72,13 @@ def test_half_written_checkpoint_is_not_seen(store, trained, monkeypatch):
     assert store.peek().step == 1
 
 
+def test_what_a_killed_process_left_half_written_is_cleared_away(store, trained):
+    store.save(*trained, LoopState(step=1))
+    (store.folder / ".step-00000002.4711").mkdir()
+    store.restore(*trained)
+    assert [folder.name for folder in store.folder.iterdir()] == ["step-00000001"]
+
+
 def test_full_disk_is_a_clear_error_and_leaves_nothing_behind(store, trained, monkeypatch):
     def full(_content, _file):
         raise OSError(28, "No space left on device")

@@ -65,6 +65,13 @@ def test_good_answers_gain_on_bad_ones(base, tmp_path, rows):
 
 
 @methods
+def test_precision_can_be_measured_first(base, tmp_path, rows):
+    outcome = train(base, tmp_path, rows, values=replace(VALUES, max_steps=1, precision="auto"))
+    assert outcome.result.precision in {"float32", "bfloat16"}
+    assert outcome.result.evaluations[0].get("margin") == pytest.approx(0, abs=1e-2)
+
+
+@methods
 def test_result_is_loaded_by_the_engine(base, tmp_path, rows):
     outcome = train(base, tmp_path, rows, values=replace(VALUES, max_steps=1))
     load_folder(outcome.folders["model"], Task.CHAT, device="cpu", dtype=torch.float32)

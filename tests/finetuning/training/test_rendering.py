@@ -114,11 +114,12 @@ def test_token_that_would_reach_from_prompt_into_answer_is_split_there():
     tokenizer = build_tokenizer(CHATML, extra_texts=["\n\n"] * 50)
     assert len(tokenizer("\n\n")["input_ids"]) == 1
     renderer = ChatRenderer(tokenizer)
-    messages = conversation("hello", "\nthere")
+    messages = conversation("hello", "\n\nthere")
     (sequence,) = renderer.render(messages)
+    assert sequence.input_ids.tolist() != tokenizer.apply_chat_template(messages, return_dict=False)
     prompt = renderer.render_prompt(messages[:1])
     assert sequence.input_ids[: len(prompt)].tolist() == prompt
-    assert trained_texts(renderer, messages) == ["\nthere<|im_end|>"]
+    assert trained_texts(renderer, messages) == ["\n\nthere<|im_end|>"]
 
 
 def test_conversation_the_template_refuses_is_a_template_error():
