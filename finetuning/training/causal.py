@@ -83,6 +83,8 @@ def sampler(model: Any, renderer: ChatRenderer, options: RunOptions) -> Callable
                 max_new_tokens=options.sample_tokens,
                 should_stop=options.should_stop,
             )
+        if options.should_stop():  # cut off in the middle
+            return
         options.progress(SamplesWritten(step=step, answers=answers))
 
     return write

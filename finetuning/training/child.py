@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def _run(folder: Path, log: EventLog, stop: StopSwitch) -> dict[str, Any] | None
     if spec.mode is Mode.TRAIN and (result := _earlier_result(log)):
         return result
     log(Phase(name="loading"))
+    from finetuning.training.evaluation import evaluate
     from finetuning.training.methods import sample_conversations, train
     from finetuning.training.preflight import preflight
     from finetuning.training.runs import RunOptions
@@ -94,7 +96,13 @@ def _run(folder: Path, log: EventLog, stop: StopSwitch) -> dict[str, Any] | None
         progress=log,
         should_stop=stop,
     )
-    return train(spec, options) if spec.mode is Mode.TRAIN else preflight(spec, options)
+    match spec.mode:
+        case Mode.PREFLIGHT:
+            return preflight(spec, options)
+        case Mode.TRAIN:
+            return train(spec, options)
+        case Mode.EVALUATE:
+            return asdict(evaluate(spec, options))
 
 
 def _earlier_result(log: EventLog) -> dict[str, Any] | None:

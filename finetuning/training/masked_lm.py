@@ -135,8 +135,8 @@ def prepare_masked_lm(
     options.progress(Phase(name="loading"))
     torch.manual_seed(hyperparameters.seed)  # the new head's first weights
     base = load_base(base_folder, AutoModelForMaskedLM, device=choose_device(options.use_gpu), fresh=HEADS)
-    encoded = _encode(base, texts, max_length=hyperparameters.max_length)
-    held = _encode(base, held_out, max_length=encoded.max_length).ids if held_out else []
+    encoded = encode_maskable(base, texts, max_length=hyperparameters.max_length)
+    held = encode_maskable(base, held_out, max_length=encoded.max_length).ids if held_out else []
     run = Run(
         method=Method.MASKED_LM,
         model=base.model,
@@ -163,7 +163,7 @@ def train_masked_lm(
     return train_encoder(prepared.run, prepared.encoded, options)
 
 
-def _encode(base: BaseModel, texts: Sequence[str], *, max_length: int | None) -> EncodedTexts:
+def encode_maskable(base: BaseModel, texts: Sequence[str], *, max_length: int | None) -> EncodedTexts:
     if base.tokenizer.mask_token_id is None:
         raise DataError(f"The tokenizer of {base.folder.name} has no mask token.")
     encoded = encode_texts(base, texts, max_length=max_length)

@@ -26,6 +26,7 @@ USE_GPU = {True: "true", False: "false", None: "auto"}
 class Mode(StrEnum):
     PREFLIGHT = "preflight"
     TRAIN = "train"
+    EVALUATE = "evaluate"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Spec:
             raise SpecError(
                 f"{self.method.value} needs a dataset of kind {' or '.join(KINDS[self.method])}, not {self.kind}."
             )
-        if "train" not in self.files:
+        if self.mode is not Mode.EVALUATE and "train" not in self.files:
             raise SpecError("The spec names no file of training rows.")
 
 
