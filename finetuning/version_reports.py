@@ -272,11 +272,15 @@ def _direction(key: str) -> bool | None:
 
 
 def _label_rows(metrics: Mapping[str, Any]) -> list[LabelRow]:
-    """The table per label with the confusion matrix at its right; empty for other kinds of models."""
+    """The table per label with the confusion matrix at its right; empty for other kinds of models.
+
+    The matrix is in the order of `labels`: of a JSON object PostgreSQL keeps no order.
+    """
     per_class, confusion = metrics.get("per_class") or {}, metrics.get("confusion") or []
+    named = [(name, per_class[name]) for name in metrics.get("labels") or per_class if name in per_class]
     return [
         LabelRow(name, row["precision"], row["recall"], row["f1"], row["support"], called or [])
-        for (name, row), called in zip_longest(per_class.items(), confusion[: len(per_class)])
+        for (name, row), called in zip_longest(named, confusion[: len(named)])
     ]
 
 

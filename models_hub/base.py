@@ -175,6 +175,10 @@ class ProviderUnavailableError(ProviderError):
     retryable = True
 
 
+class ProviderUnreachableError(ProviderUnavailableError):
+    """Nobody listens at its address."""
+
+
 class ProviderBadResponseError(ProviderError):
     """Garbage, HTML, a refused parameter, or a stream that ended without saying why."""
 

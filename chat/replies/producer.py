@@ -26,10 +26,11 @@ from models_hub.base import (
     ProviderBadResponseError,
     ProviderError,
     ProviderRefusedError,
+    ProviderUnreachableError,
     ReasoningDelta,
     TextDelta,
 )
-from models_hub.targets import ModelTarget
+from models_hub.targets import ENGINE, ModelTarget
 
 logger = structlog.get_logger(__name__)
 
@@ -86,8 +87,10 @@ class Producer:
         except ProviderRefusedError:
             breaker.record_success(target.slug)
             raise
-        except ProviderError:
-            breaker.record_failure(target.slug)
+        except ProviderError as error:
+            # Our own engine, while it starts again: it is back before a rest would be over.
+            if not (target.kind == ENGINE and isinstance(error, ProviderUnreachableError)):
+                breaker.record_failure(target.slug)
             raise
         breaker.record_success(target.slug)
 

@@ -25,6 +25,7 @@ from models_hub.base import (
     ProviderRefusedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
+    ProviderUnreachableError,
 )
 from models_hub.targets import ModelTarget
 
@@ -55,11 +56,13 @@ def mapped_errors(target: ModelTarget, *, silence: float) -> Iterator[None]:
     except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException) as error:
         # aiohttp's transport calls every failed connection a timeout, a refused one as well.
         if isinstance(error.__cause__, httpx2.ConnectTimeout):
-            raise ProviderUnavailableError(f"The provider of {name} cannot be reached.") from error
+            raise ProviderUnreachableError(f"The provider of {name} cannot be reached.") from error
         raise ProviderTimeoutError(f"The provider of {name} was silent for {silence:g} seconds.") from error
     except openai.APIConnectionError as error:
         detail = type(error.__cause__).__name__
-        raise ProviderUnavailableError(f"The provider of {name} cannot be reached.", detail=detail) from error
+        is_refused = isinstance(error.__cause__, httpx2.ConnectError)
+        kind = ProviderUnreachableError if is_refused else ProviderUnavailableError
+        raise kind(f"The provider of {name} cannot be reached.", detail=detail) from error
     except httpx2.TransportError as error:
         message = f"The provider of {name} broke off in the middle of its answer."
         raise ProviderBadResponseError(message, detail=type(error).__name__) from error

@@ -78,6 +78,7 @@ def test_labels_come_with_their_confusion(model):
             "bad": {"precision": 0.6, "recall": 0.5, "f1": 0.55, "support": 4},
         },
         "confusion": [[9, 1], [2, 2]],
+        "labels": ["good", "bad"],
     }
     report = get_report(model, add_trained(model, after=metrics).number)
     assert [(row.name, row.support, row.called) for row in report.labels] == [("good", 10, [9, 1]), ("bad", 4, [2, 2])]
