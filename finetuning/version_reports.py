@@ -256,7 +256,7 @@ def _figures(evaluation: Evaluation | None) -> dict[Figure, float]:
 def _scalars(metrics: Mapping[str, Any], beginning: str = "") -> dict[Figure, float]:
     found = {}
     for key, value in metrics.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, float):  # whole numbers count rows and tokens
             found[beginning + _name_of(key), key] = float(value)
     return found
 
