@@ -24,8 +24,10 @@ MEASURES = {
     "macro_f1": ("Macro-F1", True),
     "majority": ("Always the commonest label", None),
     "margin": ("Margin", True),
+    "reward_accuracy": ("Prefers the better answer", True),
+    "sentence_perplexity": ("Perplexity of plain sentences", False),
 }
-SHARES = {"accuracy", "macro_f1", "majority", "stop_rate"}
+SHARES = {"accuracy", "macro_f1", "majority", "reward_accuracy", "stop_rate"}
 METHOD_NAMES = dict(METHODS)
 Figure = tuple[str, str]  # its name for people, and its key
 
