@@ -11,12 +11,15 @@ from django.utils.safestring import SafeString, mark_safe
 from chat import markdown
 from finetuning.models import Evaluation, FineTuningJob, Lineage
 from finetuning.pages.charts import Share, draw_shares
-from finetuning.pages.job_words import ADVICE, FIELDS, METRICS, Metric
+from finetuning.pages.job_words import ADVICE, FIELDS, METRICS, SOURCES, UNKNOWN_FAILURE, Metric
 from models_hub.models import PRODUCTION, ModelVersion
 
 MAX_MATRIX = 20
 MAX_SAMPLES = 12
 SHADES = 8
+PREFLIGHT = "preflight"
+# A change of less than one in a hundred is nothing that a person would notice.
+NEGLIGIBLE = 0.01
 
 
 # --- failure ----------------------------------------------------------------------------------------------------------
@@ -39,10 +42,11 @@ class Failure:
 def show_failure(job: FineTuningJob) -> Failure:
     if not job.error_code:
         return Failure()
-    title, advice = ADVICE.get(
-        job.error_code, ("The job failed", "Read the log below, change what it names, and try again.")
-    )
-    suggestion = job.error_details.get("suggestion") or {}
+    code, suggestion = job.error_code, job.error_details.get("suggestion") or {}
+    errors = job.error_details.get("errors") or []
+    if code == PREFLIGHT and len(errors) == 1:  # the report's only error says more than that there is one
+        code, suggestion = errors[0].get("code", code), errors[0].get("suggestion") or {}
+    title, advice = ADVICE.get(code, ADVICE.get(job.error_code, UNKNOWN_FAILURE))
     used = {**_resolved(job), **job.hyperparameters}
     changes = [(_label(name), used.get(name), value) for name, value in suggestion.items()]
     return Failure(title, advice, job.error_message, suggestion, changes)
@@ -153,7 +157,7 @@ class Compared:
         change = self.change
         if change is None or not self.metric.better:
             return ""
-        if abs(change) < 0.0005:
+        if abs(change) <= NEGLIGIBLE * abs(self.before or 0.0):
             return "same"
         return "better" if (change < 0) == (self.metric.better == "lower") else "worse"
 
@@ -189,6 +193,7 @@ class Result:
     card: SafeString
     evaluation: Evaluation | None
     measures: list[Compared] = field(default_factory=list)
+    answers: list[Mapping[str, Any]] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     matrix: list[MatrixRow] = field(default_factory=list)
     classes: list[ClassRow] = field(default_factory=list)
@@ -216,6 +221,7 @@ def show_result(job: FineTuningJob) -> Result | None:
     result = Result(version, aliases, lineage, card, evaluation)
     if evaluation is not None and evaluation.status == Evaluation.Status.COMPLETE:
         result.measures = compare_measures(evaluation)
+        result.answers = [{**answer, "source": SOURCES.get(answer.get("source"), "")} for answer in evaluation.answers]
         result.labels, result.matrix = draw_matrix(evaluation.after)
         result.classes = list_classes(evaluation.before, evaluation.after)
     return result

@@ -133,6 +133,7 @@ REASONS: dict[str, dict[Method, str]] = {
 }
 
 
+UNKNOWN_FAILURE = ("The job failed", "Read the log below, change what it names, and try again.")
 # Code of the failure: title, and what to do about it.
 ADVICE: dict[str, tuple[str, str]] = {
     "out_of_memory": (
@@ -183,6 +184,22 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "broken_checkpoint": ("Its checkpoint is broken", "Start it anew."),
     "preflight": ("The check found errors", "Read the pre-flight report, correct what it names, and try again."),
+    "not_there": (
+        "Something it needs is no longer there",
+        "What is named here was there when the job was made. Put it back and resume, or change the job.",
+    ),
+    "target": (
+        "The result cannot become a version of that model",
+        "Nothing that was learned is lost. Choose another name, or change the model, then resume.",
+    ),
+    "busy": ("Something else was in its way", "Wait a moment, then resume."),
+    "crashed": (
+        "Its process ended without a word",
+        "Often the system ended it for its memory. Resume it, or try again with half the batch.",
+    ),
+    "too_few_rows": ("There are too few rows", "Add and approve more rows in the dataset, then freeze it anew."),
+    "one_label": ("Every row has the same label", "A classifier needs rows of at least two labels."),
+    "one_rating": ("Every row has the same rating", "It learns from the difference: it needs good rows and bad ones."),
     "worker_lost": ("Its worker was lost again and again", "Look into the server's log, then resume."),
 }
 
@@ -204,4 +221,12 @@ METRICS: dict[str, Metric] = {
     "macro_f1": Metric("Macro-F1", "higher", is_share=True),
     "majority": Metric("Always the commonest label", is_share=True),
     "margin": Metric("Margin of the better answers", "higher"),
+}
+
+# Where a prompt of an evaluation comes from.
+SOURCES = {
+    "fixed": "asked every version",
+    "sample": "a sample prompt",
+    "held out": "from the held-out rows",
+    "conversation": "from a conversation",
 }

@@ -130,7 +130,7 @@ def start(request: HttpRequest, job_id: UUID) -> HttpResponse:
 def retry(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """A new job like this one; `suggested` with what the failure suggests."""
     shown = jobs.get_job(job_id, user=request.user)
-    changed = None if "suggested" in request.POST else {}
+    changed = dict(show_failure(shown).suggestion) if "suggested" in request.POST else {}
     again = _act(
         request,
         lambda: jobs.retry_job(shown, user=request.user, hyperparameters=changed),

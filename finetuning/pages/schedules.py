@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -24,10 +25,15 @@ STARTING_POINT = {"how_often": "weekly", "weekday": "sun", "at": "02:00", "min_n
 def schedule_list(request: HttpRequest) -> HttpResponse:
     """`finetuning/schedules.html`."""
     rows = [
-        {"schedule": found, "when": describe_cron(found.cron), "next": schedules.next_run_at(found)}
+        {"schedule": found, "when": describe_cron(found.cron), "next": _minute(schedules.next_run_at(found))}
         for found in schedules.list_schedules(user=request.user)
     ]
     return render(request, "finetuning/schedules.html", {"rows": rows, "tab": "schedules"})
+
+
+def _minute(moment: datetime | None) -> datetime | None:
+    """What is reckoned from now on is a few microseconds off."""
+    return (moment + timedelta(seconds=30)).replace(second=0, microsecond=0) if moment else None
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

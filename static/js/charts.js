@@ -30,7 +30,7 @@ export function niceTicks(low, high, parts) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= raw * 0.999);
   const ticks = [];
-  for (let index = Math.ceil(low / step - 1e-9); index * step <= high + step * 1e-9; index++) ticks.push(index * step);
+  for (let index = Math.ceil(low / step - 1e-9); index * step <= high + step * 1e-9; index++) ticks.push(index * step || 0);
   return ticks;
 }
 
@@ -162,7 +162,7 @@ export class LineChart {
       group.append(svg("line", { x1: MARGIN.left, x2: this.#width - MARGIN.right, y1: this.y(tick), y2: this.y(tick) }));
       group.append(this.#label(this.format(tick), MARGIN.left - 8, this.y(tick) + 4, "end"));
     }
-    for (const tick of niceTicks(first, last, Math.max(2, Math.floor(this.#width / 110)))) {
+    for (const tick of niceTicks(first, last, Math.max(3, Math.floor(this.#width / 90)))) {
       if (Number.isInteger(tick)) group.append(this.#label(tick.toLocaleString("en-US"), this.x(tick), HEIGHT - 6, "middle"));
     }
     return group;

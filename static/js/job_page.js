@@ -116,7 +116,9 @@ class JobPage {
       if (event.id <= this.lastEvent) continue;
       this.lastEvent = event.id;
       if (event.code === "samples") this.samples.set(event.data.step, event.data.answers);
-      if (event.message) log.append(logLine(event));
+      if (!event.message) continue;
+      document.getElementById("log-none")?.remove();
+      log.append(logLine(event));
     }
     while (log.children.length > LOG_LINES) log.firstElementChild.remove();
     if (isAtEnd) log.scrollTop = log.scrollHeight;

@@ -217,6 +217,29 @@ def test_failure_is_explained_and_offers_half_the_batch(admin_user, curator):
     assert "Try again with less memory" in page
 
 
+def test_out_of_memory_found_by_the_check_offers_half_the_batch_too(admin_user, curator):
+    error = {"code": "out_of_memory", "message": "Too much.", "suggestion": {"per_device_train_batch_size": 2}}
+    details = {"errors": [error]}
+    fields = {"error_code": "preflight", "error_message": "Too much.", "error_details": details}
+    job = make_job(admin_user, Status.FAILED, preflight={**PREFLIGHT, "errors": [error]}, **fields)
+    page = text(curator.get(reverse("jobs:job", args=[job.pk])))
+    assert "It ran out of memory" in page
+    assert "<del>4</del> → <strong>2</strong>" in page
+    assert reverse("jobs:preflight", args=[job.pk]) in page
+
+
+def test_retry_takes_the_suggestion_and_twice_is_once(admin_user, curator, base_is_here):
+    details = {"suggestion": {"per_device_train_batch_size": 2}}
+    fields = {"error_code": "out_of_memory", "error_message": "Too much.", "error_details": details}
+    job = make_job(admin_user, Status.FAILED, hyperparameters={"learning_rate": 1e-4}, **fields)
+    address = reverse("jobs:retry", args=[job.pk])
+    first = curator.post(address, {"suggested": "1"})
+    again = FineTuningJob.objects.get(retry_of=job)
+    assert first["Location"] == reverse("jobs:job", args=[again.pk])
+    assert again.hyperparameters == {"learning_rate": 1e-4, "per_device_train_batch_size": 2}
+    assert curator.post(address, {"suggested": "1"})["Location"] == first["Location"]
+
+
 def test_failure_nobody_knows_is_still_said(admin_user, curator):
     job = make_job(admin_user, Status.FAILED, error_code="new_kind", error_message="Something new.")
     page = text(curator.get(reverse("jobs:job", args=[job.pk])))
