@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from finetuning import datasets
 from finetuning.datasets import polite
+from finetuning.datasets.folders import dataset_folder
 from finetuning.models import Dataset
 
 
@@ -16,4 +19,6 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def dataset(db) -> Dataset:
-    return datasets.create_dataset("Rivers", user=None)
+    made = datasets.create_dataset("Rivers", user=None)
+    shutil.rmtree(dataset_folder(made.pk), ignore_errors=True)  # of another test's dataset with the same id
+    return made
