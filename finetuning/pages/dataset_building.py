@@ -52,7 +52,7 @@ class FilterForm(forms.Form):
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, label_suffix="", **kwargs)
         models = RegisteredModel.objects.filter(task=RegisteredModel.Task.CHAT).order_by("name")
         self.fields["model"].choices = [("", "Any model"), *models.values_list("slug", "name")]
 

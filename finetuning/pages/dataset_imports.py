@@ -16,6 +16,7 @@ from finetuning import datasets as services
 from finetuning.formats import UnknownFormatError, get_row_format, list_row_formats
 from finetuning.formats.matching import find_columns
 from finetuning.formats.parsing import GROUP
+from finetuning.formats.registry import RowFormat
 from finetuning.models import Dataset, DatasetImport
 from finetuning.pages.doors import curators_only
 from finetuning.pages.shown import name_findings
@@ -23,6 +24,8 @@ from finetuning.pages.shown import name_findings
 Status = DatasetImport.Status
 BUSY = (Status.QUEUED, Status.RUNNING)
 ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+ACRONYMS = {"json": "JSON", "csv": "CSV", "nul": "NUL"}
+TABLES = ("csv", "parquet")
 CONTAINERS = {"jsonl": "JSON lines", "json": "JSON", "csv": "Table", "lines": "Lines of text", "parquet": "Parquet"}
 
 
@@ -138,7 +141,7 @@ def _problems_context(request: HttpRequest, item: DatasetImport) -> dict[str, An
     kept = services.count_problems(item, code=code)
     total = item.codes.get(code, 0) if code else sum(item.codes.values())
     return {
-        "codes": [{"code": name, "title": name.replace("_", " "), "count": count} for name, count in counted],
+        "codes": [{"code": name, "title": _title_of(name), "count": count} for name, count in counted],
         "code": code,
         "problems": page.items,
         "next_cursor": page.next_cursor,
@@ -146,11 +149,16 @@ def _problems_context(request: HttpRequest, item: DatasetImport) -> dict[str, An
     }
 
 
+def _title_of(code: str) -> str:
+    words = code.replace("_", " ")
+    return next((words.replace(small, large) for small, large in ACRONYMS.items() if small in words.split()), words)
+
+
 def _layout_context(request: HttpRequest, found: Dataset, item: DatasetImport) -> dict[str, Any]:
     layout = item.layout
     seen = layout.get("seen_columns", [])
     formats = [row_format for row_format in list_row_formats() if not found.kind or row_format.kind == found.kind]
-    chosen = request.POST.get("format_name") or layout.get("format_name") or _likely(formats, seen)
+    chosen = request.POST.get("format_name") or layout.get("format_name") or _likely(formats, layout)
     sample = layout.get("sample", [])
     return {
         "reason": layout.get("reason", ""),
@@ -162,13 +170,16 @@ def _layout_context(request: HttpRequest, found: Dataset, item: DatasetImport) -
     }
 
 
-def _likely(formats: list[Any], seen: list[str]) -> str:
-    """The format most of whose fields have a column of their name or of one known to mean the same."""
+def _likely(formats: list[RowFormat], layout: Mapping[str, Any]) -> str:
+    """The format most of whose fields have a column that is known to mean it; of a table first those made of texts."""
+    seen = layout.get("seen_columns", [])
+    is_table = layout.get("container") in TABLES
 
-    def known(row_format: Any) -> int:
-        return sum(field.name in seen for field in row_format.fields) + len(find_columns(row_format, seen))
+    def rank(row_format: RowFormat) -> tuple[int, bool]:
+        known = sum(field.name in seen for field in row_format.fields) + len(find_columns(row_format, seen))
+        return known, is_table and row_format.name in ("prompt_completion", "classification")
 
-    return max(formats, key=known).name if formats else ""
+    return max(formats, key=rank).name if formats else ""
 
 
 @require_safe

@@ -32,7 +32,7 @@ SHOWN_ROWS = 50
 def versions(request: HttpRequest, dataset_id: int) -> HttpResponse:
     """A POST freezes; the new version's page watches it."""
     found = services.get_dataset(dataset_id, user=request.user)
-    form = FreezeForm(request.POST or None)
+    form = FreezeForm(request.POST or None, label_suffix="")
     if request.method == "POST" and form.is_valid():
         values = form.cleaned_data
         try:

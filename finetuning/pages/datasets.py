@@ -61,7 +61,9 @@ def _upload_context(kind: str = "") -> dict[str, Any]:
 def dataset(request: HttpRequest, dataset_id: int) -> HttpResponse:
     """The overview; a POST gives the dataset another name and description."""
     found = services.get_dataset(dataset_id, user=request.user)
-    form = AboutForm(request.POST or None, initial={"name": found.name, "description": found.description})
+    form = AboutForm(
+        request.POST or None, label_suffix="", initial={"name": found.name, "description": found.description}
+    )
     if request.method == "POST" and form.is_valid():
         try:
             services.rename_dataset(found, **form.cleaned_data)

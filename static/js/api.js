@@ -1,10 +1,11 @@
 /** Calls of the JSON API from a page: same session, CSRF header, errors as sentences. */
 
 export class ApiError extends Error {
-  constructor(status, { code = "error", message = "The server could not be reached." } = {}) {
+  constructor(status, { code = "error", message = "The server could not be reached.", fields = {} } = {}) {
     super(message);
     this.status = status;
     this.code = code;
+    this.fields = fields ?? {}; // which field of a form is meant
   }
 }
 

@@ -92,7 +92,7 @@ class UploadPage {
     try {
       this.#show(await this.#open());
     } catch (error) {
-      this.#complain(name && error.status === 400 ? "name" : "file", error.message);
+      this.#complain(name && "name" in error.fields ? "name" : "file", error.message);
     } finally {
       button.disabled = false;
     }
