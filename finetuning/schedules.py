@@ -103,8 +103,13 @@ def next_run_at(schedule: Schedule) -> datetime | None:
     """None for one that is switched off."""
     if not schedule.is_enabled:
         return None
-    now = timezone.now()
-    return now + _crontab(schedule).schedule.remaining_estimate(now)
+    return _following(_crontab(schedule))
+
+
+def _following(crontab: CrontabSchedule) -> datetime:
+    """Raises RuntimeError for a day that never comes."""
+    start, ends_in, _ = crontab.schedule.remaining_delta(timezone.now().astimezone(crontab.timezone))
+    return start + ends_in
 
 
 # --- when it is due ---------------------------------------------------------------------------------------------------
@@ -216,15 +221,16 @@ def _check_cron(schedule: Schedule) -> None:
     try:
         crontab = _crontab(schedule)
         crontab.full_clean(validate_unique=False)
-        crontab.schedule.remaining_estimate(timezone.now())
     except (ZoneInfoNotFoundError, IsADirectoryError):
         raise InvalidError(f"There is no time zone {schedule.time_zone!r}; one is Europe/Berlin.") from None
-    except RuntimeError:
-        raise InvalidError(f"{schedule.cron!r} names a day that never comes.") from None
     except (ValueError, ParseException, ValidationError):
         raise InvalidError(
             f"{schedule.cron!r} is not a time: minute, hour, day of month, month and day of week, as in 0 2 * * sun."
         ) from None
+    try:
+        _following(crontab)
+    except (RuntimeError, ValueError):
+        raise InvalidError(f"{schedule.cron!r} names a day that never comes.") from None
 
 
 def _crontab(schedule: Schedule) -> CrontabSchedule:

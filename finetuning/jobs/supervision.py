@@ -21,6 +21,7 @@ from finetuning.training.hyperparameters import Hyperparameters
 TICK = 0.2
 STORE_SECONDS = 0.5
 ORPHAN_PATIENCE = 15.0
+HURRY_SECONDS = 1.0
 OUTPUT = "child.log"
 
 logger = logging.getLogger(__name__)
@@ -126,23 +127,26 @@ class Supervision:
         if not self._recorder.has_news():
             return
         try:
-            self._recorder.store()
+            if self._recorder.store():
+                self._stored_at = 0.0  # it is behind: go on after a breath
         except DatabaseFault as error:
             logger.warning("events of %s wait for the database (%s)", self._folder.parent.name, type(error).__name__)
             connection.close()
 
     def _store_all(self) -> None:
-        """What is left after the end. Raises LostLeaseError."""
+        """What is left after the end; not for long when somebody waits: the row knows where a next run goes on.
+
+        Raises LostLeaseError.
+        """
         if self._recorder is None:
             return
-        while True:
+        deadline = time.monotonic() + HURRY_SECONDS
+        while self._heart.stop_reason is None or time.monotonic() < deadline:
             try:
                 if not self._recorder.store():
                     return
             except DatabaseFault:
                 connection.close()
-                if self._heart.stop_reason in (StopReason.LOST, StopReason.SHUTDOWN):
-                    raise LostLeaseError from None
             time.sleep(TICK)
 
     def _judge(self, child: ChildProcess, status: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What can happen to a job while a real child works for it: cancelled, interrupted, killed, out of memory, disk full."""
+"""What can happen to a job while a real child works for it: cancelled, interrupted, killed, no memory, no disk."""
 
 from __future__ import annotations
 
