@@ -35,9 +35,7 @@ class MeChange(RequestSchema):
     name: str | None = Field(None, max_length=150, examples=["Ada Lovelace"])
     theme: str | None = Field(None, description="system, light or dark.", examples=["dark"])
     default_model: str | None = Field(None, max_length=200, examples=["smollm2-135m-instruct"])
-    training_consent: bool | None = Field(
-        None, description="false clears what datasets hold of you within a minute."
-    )
+    training_consent: bool | None = Field(None, description="false clears what datasets hold of you within a minute.")
 
 
 class Key(Schema):

@@ -10,109 +10,9 @@ from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from chat.errors import ChatError, InvalidError
-from config.app_settings import get_settings
+from chat.frame_fields import optional, parse_after, parse_id, parse_options, parse_text, printable
 
 REQUEST_ID_LIMIT = 64
-MAX_STOP_TEXTS = 4
-
-
-# --- fields -----------------------------------------------------------------------------------------------------------
-
-
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise InvalidError(f"{name} must be a text.")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidError(f"{name} contains half a character (a lone surrogate).") from None
-    if "\0" in value:
-        raise InvalidError(f"{name} contains a NUL character.")
-    return value
-
-
-def _id(value: Any, name: str) -> UUID:
-    try:
-        return UUID(_text(value, name))
-    except ValueError:
-        raise InvalidError(f"{name} must be an id.") from None
-
-
-def _optional(parse: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-    return lambda value, name: None if value is None else parse(value, name)
-
-
-def _number(low: float, high: float, *, above: bool = False) -> Callable[[Any, str], float]:
-    def parse(value: Any, name: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidError(f"{name} must be a number.")
-        if not low <= value <= high or (above and value == low):  # also refuses NaN
-            raise InvalidError(f"{name} must be {'above' if above else 'from'} {low:g} {'up ' * above}to {high:g}.")
-        return float(value)
-
-    return parse
-
-
-def _integer(low: int, high: int) -> Callable[[Any, str], int]:
-    def parse(value: Any, name: str) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidError(f"{name} must be a whole number.")
-        if not low <= value <= high:
-            raise InvalidError(f"{name} must be from {low} to {high}.")
-        return value
-
-    return parse
-
-
-def _printable(name: str) -> str:
-    """A name somebody made up, short and in characters that every socket can send: half a surrogate is none."""
-    return ascii(name[:50])[1:-1]
-
-
-def _stop(value: Any, name: str) -> list[str]:
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or len(texts) > MAX_STOP_TEXTS:
-        raise InvalidError(f"{name} must be a list of at most {MAX_STOP_TEXTS} texts.")
-    if not all(isinstance(text, str) and text for text in texts):
-        raise InvalidError(f"{name} must hold texts that are not empty.")
-    return [_text(text, name) for text in texts]
-
-
-def _system_prompt(value: Any, name: str) -> str:
-    limit = get_settings().max_message_chars
-    if len(_text(value, name)) > limit:
-        raise InvalidError(f"{name} may have at most {limit} characters.")
-    return value
-
-
-OPTIONS: dict[str, Callable[[Any, str], Any]] = {
-    "temperature": _number(0, 2),
-    "top_p": _number(0, 1, above=True),
-    "max_new_tokens": _integer(1, 1_000_000),
-    "seed": _integer(-(2**63), 2**63 - 1),
-    "stop": _stop,
-    "system_prompt": _system_prompt,
-}
-
-
-def parse_options(value: Any, name: str = "options") -> dict[str, Any]:
-    """Checked options of a reply; a null option is as if it were not there. Out of range is refused, never clamped."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidError(f"{name} must be an object.")
-    if unknown := value.keys() - OPTIONS.keys():
-        raise InvalidError(f"{name} has an unknown field: {_printable(min(unknown))}.")
-    return {key: OPTIONS[key](item, f"{name}.{key}") for key, item in value.items() if item is not None}
-
-
-def _after(value: Any, name: str) -> dict[UUID, int]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidError(f"{name} must be an object.")
-    whole = _integer(0, 2**31)
-    return {_id(key, f"{name} key"): whole(item, f"{name} value") for key, item in value.items()}
 
 
 # --- client to server -------------------------------------------------------------------------------------------------
@@ -131,7 +31,7 @@ class ClientFrame:
     @classmethod
     def parse(cls, data: dict[str, Any], request_id: str | None) -> Self:
         if unknown := data.keys() - cls.parsers.keys() - {"type", "request_id"}:
-            raise InvalidError(f"{cls.type} has an unknown field: {_printable(min(unknown))}.")
+            raise InvalidError(f"{cls.type} has an unknown field: {printable(min(unknown))}.")
         values = {}
         for name, (parser, default) in cls.parsers.items():
             if name in data:
@@ -147,11 +47,11 @@ class ClientFrame:
 class MessageCreate(ClientFrame):
     type = "message.create"
     parsers = {
-        "content": (_text, REQUIRED),
-        "conversation_id": (_optional(_id), None),
-        "parent_id": (_optional(_id), None),
-        "edit_of": (_optional(_id), None),
-        "model": (_optional(_text), None),
+        "content": (parse_text, REQUIRED),
+        "conversation_id": (optional(parse_id), None),
+        "parent_id": (optional(parse_id), None),
+        "edit_of": (optional(parse_id), None),
+        "model": (optional(parse_text), None),
         "options": (parse_options, dict),
     }
     content: str
@@ -166,9 +66,9 @@ class MessageCreate(ClientFrame):
 class ReplyCreate(ClientFrame):
     type = "reply.create"
     parsers = {
-        "conversation_id": (_id, REQUIRED),
-        "parent_id": (_id, REQUIRED),
-        "model": (_optional(_text), None),
+        "conversation_id": (parse_id, REQUIRED),
+        "parent_id": (parse_id, REQUIRED),
+        "model": (optional(parse_text), None),
         "options": (parse_options, dict),
     }
     conversation_id: UUID
@@ -180,21 +80,21 @@ class ReplyCreate(ClientFrame):
 @dataclass(frozen=True, kw_only=True)
 class ReplyContinue(ClientFrame):
     type = "reply.continue"
-    parsers = {"message_id": (_id, REQUIRED)}
+    parsers = {"message_id": (parse_id, REQUIRED)}
     message_id: UUID
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplyCancel(ClientFrame):
     type = "reply.cancel"
-    parsers = {"message_id": (_id, REQUIRED)}
+    parsers = {"message_id": (parse_id, REQUIRED)}
     message_id: UUID
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConversationSelect(ClientFrame):
     type = "conversation.select"
-    parsers = {"conversation_id": (_id, REQUIRED), "message_id": (_id, REQUIRED)}
+    parsers = {"conversation_id": (parse_id, REQUIRED), "message_id": (parse_id, REQUIRED)}
     conversation_id: UUID
     message_id: UUID
 
@@ -202,7 +102,7 @@ class ConversationSelect(ClientFrame):
 @dataclass(frozen=True, kw_only=True)
 class ConversationSubscribe(ClientFrame):
     type = "conversation.subscribe"
-    parsers = {"conversation_id": (_id, REQUIRED), "after": (_after, dict)}
+    parsers = {"conversation_id": (parse_id, REQUIRED), "after": (parse_after, dict)}
     conversation_id: UUID
     after: dict[UUID, int]
 
@@ -210,7 +110,7 @@ class ConversationSubscribe(ClientFrame):
 @dataclass(frozen=True, kw_only=True)
 class ConversationUnsubscribe(ClientFrame):
     type = "conversation.unsubscribe"
-    parsers = {"conversation_id": (_id, REQUIRED)}
+    parsers = {"conversation_id": (parse_id, REQUIRED)}
     conversation_id: UUID
 
 
@@ -253,7 +153,7 @@ def parse_client_frame(text: str) -> ClientFrame:
         raise RefusedFrameError("A frame must be a JSON object.")
     request_id = data.get("request_id")
     try:
-        if request_id is not None and len(_text(request_id, "request_id")) > REQUEST_ID_LIMIT:
+        if request_id is not None and len(parse_text(request_id, "request_id")) > REQUEST_ID_LIMIT:
             raise InvalidError(f"request_id may have at most {REQUEST_ID_LIMIT} characters.")
     except InvalidError as error:
         raise RefusedFrameError(error.message) from None

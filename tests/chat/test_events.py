@@ -22,6 +22,7 @@ from chat.errors import (
     TooLongError,
 )
 from chat.events import CLIENT_FRAMES, RefusedFrameError, parse_client_frame
+from chat.frame_fields import OPTIONS
 
 # The same in every test process: pytest-xdist compares the names of the tests.
 ID, OTHER = UUID(int=1), UUID(int=2)
@@ -259,7 +260,7 @@ def test_option_is_taken_in_its_range_and_refused_beyond_it(name, allowed, refus
 
 
 def test_null_option_is_as_if_it_were_not_there():
-    assert parse("message.create", content="a", options=dict.fromkeys(events.OPTIONS)).options == {}
+    assert parse("message.create", content="a", options=dict.fromkeys(OPTIONS)).options == {}
     assert parse("message.create", content="a", options=None).options == {}
 
 
@@ -316,7 +317,7 @@ any_json = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
     max_leaves=12,
 )
-any_name = st.sampled_from(sorted({*VALUES, *events.OPTIONS, "request_id", "type"})) | any_text
+any_name = st.sampled_from(sorted({*VALUES, *OPTIONS, "request_id", "type"})) | any_text
 valid_frames = st.sampled_from(sorted(CLIENT_SCHEMA)).map(lambda kind: {"type": kind, **values_of(kind)})
 # A valid frame with one or two fields changed or added: it gets far before it is refused.
 near_frames = st.builds(
