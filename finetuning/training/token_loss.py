@@ -14,6 +14,9 @@ from torch.nn import functional
 
 from finetuning.training.rendering import TrainingSequence
 
+# Numbers of one part of the logits: what a core's caches hold, or what keeps a GPU busy.
+PART_NUMBERS = {"cpu": 4 << 20, "cuda": 64 << 20}
+
 
 @dataclass(frozen=True)
 class TokenBatch:
@@ -42,14 +45,43 @@ def collate(sequences: Sequence[TrainingSequence], *, pad_token_id: int, device:
     return TokenBatch(torch.from_numpy(ids).to(device), torch.from_numpy(trained[:, 1:]).to(device))
 
 
+class CrossEntropy(torch.autograd.Function):
+    """The loss of each token [tokens], in float32, from logits [tokens, vocabulary] of any format.
+
+    Computed for some tokens at a time: PyTorch's own makes three float32 copies of all logits, which is most of the
+    memory of a step with a small model and a large vocabulary.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        losses = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
+        totals = torch.empty_like(losses)
+        for part in _parts(logits):
+            numbers = logits[part].float()
+            totals[part] = numbers.logsumexp(dim=1)
+            losses[part] = totals[part] - numbers.gather(1, targets[part, None])[:, 0]
+        ctx.save_for_backward(logits, targets, totals)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        logits, targets, totals = ctx.saved_tensors
+        result = torch.empty_like(logits)
+        for part in _parts(logits):
+            shares = logits[part].float().sub_(totals[part, None]).exp_()
+            shares.scatter_add_(1, targets[part, None], -torch.ones_like(totals[part, None]))
+            result[part] = shares.mul_(gradient[part, None])
+        return result, None
+
+
 def summed_loss(model: Any, batch: TokenBatch) -> torch.Tensor:
     """Cross entropy summed over the trained tokens, in float32. Divide by the tokens of the whole step."""
-    return functional.cross_entropy(trained_logits(model, batch).float(), batch.targets, reduction="sum")
+    return CrossEntropy.apply(trained_logits(model, batch), batch.targets).sum()
 
 
 def token_log_probabilities(model: Any, batch: TokenBatch) -> torch.Tensor:
     """The log probability of all trained tokens of each row [rows], as preference methods need it."""
-    losses = functional.cross_entropy(trained_logits(model, batch).float(), batch.targets, reduction="none")
+    losses = CrossEntropy.apply(trained_logits(model, batch), batch.targets)
     rows = batch.predicts.nonzero()[:, 0]
     return torch.zeros(len(batch.input_ids), device=losses.device).index_add(0, rows, -losses)
 
@@ -77,3 +109,9 @@ def only_positions(head: Any, mask: torch.Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _parts(logits: torch.Tensor) -> Iterator[slice]:
+    tokens, vocabulary = logits.shape
+    size = max(1, PART_NUMBERS.get(logits.device.type, PART_NUMBERS["cuda"]) // vocabulary)
+    return (slice(start, start + size) for start in range(0, tokens, size))

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from finetuning.training import token_loss
 from finetuning.training.rendering import IGNORED, ChatRenderer
-from finetuning.training.token_loss import collate, summed_loss, token_log_probabilities
+from finetuning.training.token_loss import CrossEntropy, collate, summed_loss, token_log_probabilities
 from tests.finetuning.training.builders import build_model, build_tokenizer, code_words
 
 
@@ -126,3 +127,37 @@ def test_log_probabilities_are_per_row(model, sequences):
     alone = torch.cat([token_log_probabilities(model, collate([s], pad_token_id=0)) for s in sequences])
     assert torch.allclose(together, alone, rtol=1e-5)
     assert torch.allclose(-together.sum(), summed_loss(model, collate(sequences, pad_token_id=0)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("part_numbers", [1, 1000, 10**9])
+def test_loss_and_gradient_are_those_of_the_whole_logits_however_they_are_parted(monkeypatch, part_numbers):
+    monkeypatch.setitem(token_loss.PART_NUMBERS, "cpu", part_numbers)
+    torch.manual_seed(0)
+    logits = (torch.randn(37, 300) * 20).requires_grad_()
+    targets = torch.randint(300, (37,))
+    weights = torch.rand(37)
+    expected = functional.cross_entropy(logits, targets, reduction="none")
+    (wanted,) = torch.autograd.grad((expected * weights).sum(), logits)
+    losses = CrossEntropy.apply(logits, targets)
+    (gradient,) = torch.autograd.grad((losses * weights).sum(), logits)
+    assert torch.allclose(losses, expected, atol=1e-4) and torch.allclose(gradient, wanted, atol=1e-6)
+
+
+def test_loss_of_half_precision_is_computed_in_float32():
+    torch.manual_seed(0)
+    logits = (torch.randn(5, 300) * 20).to(torch.bfloat16).requires_grad_()
+    targets = torch.randint(300, (5,))
+    losses = CrossEntropy.apply(logits, targets)
+    assert losses.dtype is torch.float32
+    assert torch.allclose(losses, functional.cross_entropy(logits.float(), targets, reduction="none"), atol=1e-4)
+    losses.sum().backward()
+    assert logits.grad.dtype is torch.bfloat16
+
+
+def test_no_second_copy_of_the_logits_is_kept():
+    """PyTorch's own keeps their logarithms in float32 beside them."""
+    kept = []
+    logits = torch.randn(8, 300, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        CrossEntropy.apply(logits, torch.zeros(8, dtype=torch.int64)).sum()
+    assert [tensor.dtype for tensor in kept if tensor.numel() >= logits.numel()] == [torch.bfloat16]
