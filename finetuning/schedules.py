@@ -219,10 +219,12 @@ def _check(schedule: Schedule, *, user: User | None) -> None:
 def _check_cron(schedule: Schedule) -> None:
     """Beat must never meet a line that it cannot read, or a day that never comes: it would die of it."""
     try:
+        ZoneInfo(schedule.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidError(f"There is no time zone {schedule.time_zone!r}; one is Europe/Berlin.") from None
+    try:
         crontab = _crontab(schedule)
         crontab.full_clean(validate_unique=False)
-    except (ZoneInfoNotFoundError, IsADirectoryError):
-        raise InvalidError(f"There is no time zone {schedule.time_zone!r}; one is Europe/Berlin.") from None
     except (ValueError, ParseException, ValidationError):
         raise InvalidError(
             f"{schedule.cron!r} is not a time: minute, hour, day of month, month and day of week, as in 0 2 * * sun."
@@ -234,7 +236,7 @@ def _check_cron(schedule: Schedule) -> None:
 
 
 def _crontab(schedule: Schedule) -> CrontabSchedule:
-    """As beat has it, not stored. Raises ValueError for another number of fields, ZoneInfoNotFoundError."""
+    """As beat has it, not stored. Raises ValueError for another number of fields."""
     fields = dict(zip(CRON_FIELDS, schedule.cron.split(), strict=True))
     return CrontabSchedule(**fields, timezone=ZoneInfo(schedule.time_zone))
 
