@@ -184,6 +184,7 @@ CELERY_TASK_ROUTES = {
     "finetuning.tasks.check_schedule": {"queue": "default"},
     "finetuning.tasks.clear_withdrawn": {"queue": "default"},
     "finetuning.tasks.clean_up_datasets": {"queue": "default"},
+    "finetuning.tasks.decide_about_rows": {"queue": "default"},
     "finetuning.tasks.freeze_version": {"queue": "default"},
     "finetuning.tasks.run_import": {"queue": "default"},
     "finetuning.tasks.run_job": {"queue": "training"},

@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
-from finetuning import datasets, schedules, withdrawal
+from finetuning import bulk_review, datasets, schedules, withdrawal
 from finetuning.datasets import care
 from finetuning.jobs import shutdown, tending, work
 
@@ -56,6 +56,11 @@ def tend_datasets() -> None:
 @shared_task
 def clean_up_datasets() -> None:
     care.clean_up()
+
+
+@shared_task
+def decide_about_rows(dataset_id: int, action: str, filters: dict[str, str], up_to: int, user_id: int) -> None:
+    bulk_review.decide_now(dataset_id, action=action, filters=filters, up_to=up_to, user_id=user_id)
 
 
 @shared_task

@@ -62,7 +62,7 @@ def draw_lengths(measured: Mapping[str, Any]) -> Histogram | None:
         x, y = round(number * step, 2), round(HEIGHT - height, 2)
         bars.append(Bar(x, y, round(max(1.0, step - GAP), 2), round(height, 2), label, item["count"]))
     summary = (
-        f"Half of the rows have at most {measured['median']:,} characters, 95 % at most {measured['p95']:,}; "
+        f"Half of the rows have at most {measured['median']:,} characters, 95\u00a0% at most {measured['p95']:,}; "
         f"the longest has {measured['maximum']:,}."
     )
     return Histogram(

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from chat.errors import ChatError, InvalidError
 from finetuning import datasets as services
+from finetuning.bulk_review import decide_about_all
 from finetuning.formats.measures import DESIRABLE, UNDESIRABLE
 from finetuning.models import Dataset, Example
 from finetuning.pages.datasets import head
@@ -53,16 +54,14 @@ def review(request: HttpRequest, dataset_id: int) -> HttpResponse:
 
 def _decide_all(request: HttpRequest, found: Dataset) -> HttpResponse:
     shown = Filter.parse(request.POST)
-    # Rows that came after the page was drawn were not seen by anybody.
-    rows = shown.find(found).filter(pk__lte=_number(request, "up_to") or 0)
-    action = request.POST.get("action", "")
+    action, up_to = request.POST.get("action", ""), _number(request, "up_to") or 0
     try:
-        if action not in BULK:
-            raise InvalidError("Choose what to do with these rows.")
-        count = _decide(rows, action, request)
-        messages.success(request, BULK[action].format(count=f"{count:,}"))
+        count, is_done = decide_about_all(found, action=action, filters=shown.filters, up_to=up_to, user=request.user)
     except ChatError as error:
         messages.error(request, error.message)
+    else:
+        sentence = BULK[action] if is_done else "That is under way for {count} rows; this page can be closed."
+        messages.success(request, sentence.format(count=f"{count:,}"))
     return redirect(f"{reverse('datasets:review', args=[found.pk])}?{shown.query_string}")
 
 
@@ -208,15 +207,7 @@ def _render_page(
 
 
 def _list_context(request: HttpRequest, found: Dataset, shown: Filter, *, cursor: str | None = None) -> dict[str, Any]:
-    page = services.list_examples(
-        found,
-        user=request.user,
-        status=shown.status,
-        query=shown.query,
-        finding=shown.finding,
-        origin=shown.origin,
-        cursor=cursor,
-    )
+    page = services.list_examples(found, user=request.user, **shown.filters, cursor=cursor)
     rows: list[ListedRow] = [list_row(row, found.kind) for row in page.items]
     return {"dataset": found, "filter": shown, "rows": rows, "next_cursor": page.next_cursor}
 

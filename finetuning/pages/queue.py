@@ -55,10 +55,13 @@ class Filter:
     def as_list(self) -> str:
         return replace(self, mode="list").query_string
 
+    @property
+    def filters(self) -> dict[str, str]:
+        """As `filter_examples` and `list_examples` take them."""
+        return {"status": self.status, "query": self.query, "finding": self.finding, "origin": self.origin}
+
     def find(self, dataset: Dataset) -> QuerySet[Example]:
-        return filter_examples(
-            dataset, status=self.status, query=self.query, finding=self.finding, origin=self.origin
-        ).order_by("id")
+        return filter_examples(dataset, **self.filters).order_by("id")
 
 
 def _known(value: str, values: list[str]) -> str:

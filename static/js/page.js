@@ -46,4 +46,6 @@ function localise(root) {
 }
 
 localise(document);
+// On a phone the bar scrolls sideways: the place one is at stays in sight.
+document.querySelector(".topbar__nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 document.addEventListener("htmx:load", (event) => localise(event.detail.elt));
