@@ -67,6 +67,9 @@ def preload() -> None:
     """Import the SDK now, in a thread at start-up perhaps, so that the first question does not wait for it."""
     for path in CONNECTIONS.values():
         import_module(path.rpartition(".")[0])
+    from models_hub.clients.transport import get_tls_settings
+
+    get_tls_settings()
 
 
 async def close_clients() -> None:

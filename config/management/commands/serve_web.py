@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -18,13 +17,14 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         from chat import replies
         from config.asgi import application
+        from config.warm_up import warm_up
         from config.web_server import WebServer
         from models_hub import clients
 
         async def start() -> None:
             replies.get_hub().start()
             # The first question would wait for it, and every stream with it.
-            await asyncio.to_thread(clients.preload)
+            await warm_up()
 
         async def stop() -> None:
             await replies.shutdown()
