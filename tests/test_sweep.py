@@ -31,7 +31,7 @@ from django_celery_beat.models import (
 
 from accounts.models import ApiKey, User
 from chat.events import CLIENT_FRAMES
-from chat.models import Conversation, Message
+from chat.models import Choice, Conversation, Correction, Feedback, Message
 from config.api import api
 from finetuning.models import Schedule
 from models_hub.models import AliasEvent, ModelVersion
@@ -108,6 +108,9 @@ def secret_rows(alice: User) -> dict[str, Any]:
         for status in (Message.Status.COMPLETE, Message.Status.INTERRUPTED)
     ]
     Conversation.objects.filter(pk=conversation.pk).update(current_leaf=answers[1])
+    Feedback.objects.create(message=answers[0], user=alice, rating=-1, comment=said)
+    Correction.objects.create(message=answers[0], user=alice, content=said)
+    Choice.objects.create(question=question, chosen=answers[0], user=alice)
     sign_in = UserSession.objects.create(
         user=alice, session_key="alice's", ip="127.0.0.1", user_agent=SECRET, data={"note": SECRET}
     )
