@@ -19,6 +19,7 @@ from finetuning.training.events import Phase, SamplesWritten
 from finetuning.training.hyperparameters import Hyperparameters
 from finetuning.training.loading import BaseModel, folder_fingerprint, load_base
 from finetuning.training.loop import TrainingResult
+from finetuning.training.parallel import current
 from finetuning.training.precision import Precision, choose_device
 from finetuning.training.rendering import ChatRenderer, TrainingSequence
 from finetuning.training.runs import MERGED, Run, RunOptions, run_loop
@@ -100,7 +101,7 @@ def train_causal(run: Run, renderer: ChatRenderer, options: RunOptions) -> tuple
     There are none for a run that was stopped. Raises what `errors.py` names.
     """
     result = run_loop(run, options, on_evaluation=sampler(run.model, renderer, options))
-    if result.status == "stopped":
+    if result.status == "stopped" or not current().is_main:
         return result, {}
     options.progress(Phase(name="saving"))
     about = {

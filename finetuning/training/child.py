@@ -15,13 +15,16 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from finetuning.training.environment import LAUNCHED, launch_arguments
 from finetuning.training.errors import DeviceError, DiskError, StillRunningError, StopRequested, TrainingError
 from finetuning.training.event_log import EventLog
-from finetuning.training.events import Failed, Phase, Stopped, Succeeded
+from finetuning.training.events import Failed, Phase, Progress, Stopped, Succeeded, ignore
 from finetuning.training.specs import Mode, Spec
 
 SPEC = "spec.json"
@@ -41,10 +44,11 @@ class StopSwitch:
     def __call__(self) -> bool:
         return self._event.is_set()
 
-    def listen(self) -> None:
+    def listen(self, *, reads_input: bool = True) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._event.set())
-        threading.Thread(target=self._read_input, daemon=True).start()
+        if reads_input:
+            threading.Thread(target=self._read_input, daemon=True).start()
 
     def _read_input(self) -> None:
         """Reads the descriptor itself: a thread inside `sys.stdin` would hold its lock when the process ends."""
@@ -57,31 +61,73 @@ class StopSwitch:
 
 
 def main(folder: Path, *, lock_patience: float = LOCK_PATIENCE) -> int:
-    """0: it did what it was told, or was stopped. 1: the last event, if one could be written, says what failed."""
+    """0: it did what it was told, or was stopped. 1: the last event, if one could be written, says what failed.
+
+    Does not return where several processes are asked for: it becomes the one that starts them.
+    """
     os.nice(NICENESS)
     log, stop = EventLog(folder / EVENTS), StopSwitch()
     stop.listen()
-    try:
+    with _reported(log) as report:
         lock = _hold_lock(folder.parent / LOCK, stop, patience=lock_patience)
         log.repair()
-        result = _run(folder, log, stop)
+        spec = Spec.read(folder / SPEC)
+        result = _earlier_result(log) if spec.mode is Mode.TRAIN else None
+        if result is None:
+            log(Phase(name="loading"))
+            if spec.mode is Mode.TRAIN and spec.processes > 1:
+                _become_launcher(folder, processes=spec.processes)
+            result = _run(folder, spec, log, stop)
         log(Stopped() if result is None else Succeeded(result=result))
         os.close(lock)
+    return report.status
+
+
+def main_of_several(folder: Path, *, lock_patience: float = LOCK_PATIENCE) -> int:
+    """One of several processes, started by `main`. The first of them listens and writes; any may say why it failed."""
+    log, stop = EventLog(folder / EVENTS), StopSwitch()
+    with _reported(log) as report:
+        from finetuning.training.parallel import join, leave
+
+        spec = Spec.read(folder / SPEC)
+        is_main = join(use_gpu=spec.use_gpu).is_main
+        stop.listen(reads_input=is_main)
+        lock = _hold_lock(folder.parent / LOCK, stop, patience=lock_patience) if is_main else None
+        result = _run(folder, spec, log if is_main else ignore, stop)
+        leave()
+        if lock is not None:
+            log(Stopped() if result is None else Succeeded(result=result))
+            os.close(lock)
+    return report.status
+
+
+def _become_launcher(folder: Path, *, processes: int) -> NoReturn:
+    """The same process to its parent: its id, its input and its low priority stay."""
+    arguments = [sys.executable, *launch_arguments(str(folder), processes=processes)]
+    os.execv(sys.executable, arguments)  # noqa: S606 - our own interpreter, no shell
+
+
+@dataclass
+class Report:
+    status: int = 0
+
+
+@contextmanager
+def _reported(log: EventLog) -> Iterator[Report]:
+    """Whatever goes wrong: the parent learns of it from the log alone."""
+    report = Report()
+    try:
+        yield report
     except StopRequested:
         log(Stopped())
-    except Exception as error:  # whatever it was: the parent learns of it from the log alone
+    except Exception as error:
+        report.status = 1
         log(_explain(error))
         traceback.print_exc()
-        return 1
-    return 0
 
 
-def _run(folder: Path, log: EventLog, stop: StopSwitch) -> dict[str, Any] | None:
+def _run(folder: Path, spec: Spec, progress: Progress, stop: StopSwitch) -> dict[str, Any] | None:
     """The result; None when it was stopped. torch is loaded here, with the lock held and the parent heard."""
-    spec = Spec.read(folder / SPEC)
-    if spec.mode is Mode.TRAIN and (result := _earlier_result(log)):
-        return result
-    log(Phase(name="loading"))
     from finetuning.training.evaluation import evaluate
     from finetuning.training.methods import sample_conversations, train
     from finetuning.training.preflight import preflight
@@ -93,7 +139,7 @@ def _run(folder: Path, log: EventLog, stop: StopSwitch) -> dict[str, Any] | None
         use_gpu=spec.use_gpu,
         system_prompt=spec.system_prompt,
         sample_prompts=sample_conversations(spec.sample_prompts),
-        progress=log,
+        progress=progress,
         should_stop=stop,
     )
     match spec.mode:
@@ -150,4 +196,5 @@ def _explain(error: Exception) -> Failed:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]).resolve()))
+    begin = main_of_several if LAUNCHED in sys.argv else main
+    sys.exit(begin(Path(sys.argv[1]).resolve()))

@@ -14,6 +14,7 @@ from finetuning.training.events import Phase
 from finetuning.training.labels import choose_max_length
 from finetuning.training.loading import BaseModel
 from finetuning.training.loop import TrainingResult
+from finetuning.training.parallel import current
 from finetuning.training.runs import MERGED, Run, RunOptions, run_loop
 from finetuning.training.saving import save_model
 
@@ -50,7 +51,7 @@ def train_encoder(run: Run, encoded: EncodedTexts, options: RunOptions, **origin
     """The loop, then the whole model. A stopped run saves none: its head may be as random as in the beginning."""
     result = run_loop(run, options)
     folders = {}
-    if result.status != "stopped":
+    if result.status != "stopped" and current().is_main:
         options.progress(Phase(name="saving"))
         about = {**run.origin, **origin, "result": result.to_dict()}
         folders = {MERGED: save_model(run.model, run.base, options.folder / MERGED, origin=about)}

@@ -32,10 +32,13 @@ from finetuning.training.events import (
 from finetuning.training.hyperparameters import Hyperparameters
 from finetuning.training.memory import explained, peak_memory_bytes
 from finetuning.training.optimization import build_optimizer, learning_rate_at
+from finetuning.training.parallel import current
 from finetuning.training.precision import Precision
 
 # A backward pass costs about twice a forward pass.
 EVALUATION_COST = 1 / 3
+# Apart by more than a run has steps: dropout in one process is not that of another.
+RANK_SEED = 1_000_000_007
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,11 @@ class TrainingLoop:
         self._progress = progress
         self._should_stop = should_stop
         self._on_evaluation = on_evaluation
+        self._processes = current()
         self._order = BatchOrder(
             objective.lengths,
             batch_size=hyperparameters.per_device_train_batch_size,
-            accumulation_steps=hyperparameters.gradient_accumulation_steps,
+            accumulation_steps=hyperparameters.gradient_accumulation_steps * self._processes.count,
             seed=hyperparameters.seed,
         )
         by_epochs = hyperparameters.num_train_epochs * self._order.steps_per_epoch
@@ -140,7 +144,7 @@ class TrainingLoop:
                 self._optimizer.zero_grad()
                 self._save()
         state = self._state
-        if status != "stopped" and state.best_step:
+        if status != "stopped" and state.best_step and self._processes.is_main:
             self._store.restore_best(self._model)
         self._model.eval()
         return TrainingResult(
@@ -193,7 +197,7 @@ class TrainingLoop:
             self._objective.evaluation_tokens
         )
         remaining = 1 - self._state.step / self.total_steps
-        estimate = seconds / (longest * len(rows)) * tokens * remaining
+        estimate = seconds / (longest * len(rows)) * tokens * remaining / self._processes.count
         event = WarmUpDone(
             longest_row=longest,
             seconds=seconds,
@@ -224,13 +228,14 @@ class TrainingLoop:
     def _step(self) -> None:
         number = self._state.step
         started = time.perf_counter()
-        torch.manual_seed(self._values.seed * 1_000_003 + number)
+        torch.manual_seed(self._values.seed * 1_000_003 + number + self._processes.rank * RANK_SEED)
         batches = self._order.batches(number)
         units = sum(self._objective.units(rows) for rows in batches)
         loss = 0.0
-        for rows in batches:
+        for rows in self._processes.share(batches):
             self._check()
-            loss += self._backward(rows, units=units)
+            loss += self._backward(rows, units=units) if rows else 0.0
+        loss = self._processes.sum(loss, device=self._precision.device)
         learning_rate = learning_rate_at(number, total_steps=self.total_steps, hyperparameters=self._values)
         norm = self._update(loss, learning_rate)
         tokens = sum(self._objective.lengths[row] for rows in batches for row in rows)
@@ -248,6 +253,7 @@ class TrainingLoop:
 
     def _update(self, loss: float, learning_rate: float) -> float:
         trained = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        self._processes.sum_gradients(trained)
         norm = float(nn.utils.clip_grad_norm_(trained, self._values.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise DivergedError("The loss is no longer a number. Try a lower learning_rate.", step=self._state.step)
@@ -287,11 +293,11 @@ class TrainingLoop:
         state = self._state
         self._model.eval()
         with self._precision.autocast():
-            evaluation = self._objective.evaluate(self._check)
+            evaluation = self._processes.agree(self._objective.evaluate(self._check))
         if evaluation is not None:
             self._judge(evaluation)
         state.evaluated_step = state.step
-        if self._on_evaluation:
+        if self._on_evaluation and self._processes.is_main:
             self._on_evaluation(state.step)
         state.seconds += time.perf_counter() - started
 
@@ -301,7 +307,8 @@ class TrainingLoop:
         is_best = state.step > 0 and (state.best_score is None or evaluation.score < state.best_score)
         if is_best:
             state.best_step, state.best_score, state.evaluations_since_best = state.step, evaluation.score, 0
-            self._store.save_best(self._model, state)
+            if self._processes.is_main:
+                self._store.save_best(self._model, state)
         elif state.step > 0:
             state.evaluations_since_best += 1
         state.evaluations.append({"step": state.step, **evaluation.metrics})
@@ -318,12 +325,12 @@ class TrainingLoop:
         return time.monotonic() - self._saved_at >= self._values.save_seconds
 
     def _save(self) -> None:
-        if self._state.step == 0:
+        if self._state.step == 0 or not self._processes.is_main:
             return
         self._store.save(self._model, self._optimizer, self._state)
         self._saved_at = time.monotonic()
         self._progress(CheckpointSaved(step=self._state.step))
 
     def _check(self) -> None:
-        if self._should_stop():
+        if self._processes.any(self._should_stop(), device=self._precision.device):
             raise _StopRequested

@@ -39,15 +39,15 @@ class _OneBatchDone(Exception):
     """Unwinds from an evaluation after its first batch, which is its longest."""
 
 
-def measure(run: Run, options: RunOptions) -> Measurement:
-    """Changes the run's weights: train another one. Raises `TrainingMemoryError` or `StopRequested`."""
+def measure(run: Run, options: RunOptions, *, processes: int = 1) -> Measurement:
+    """For so many processes. Changes the weights: train another run. Raises `TrainingMemoryError`, `StopRequested`."""
     options.progress(Phase(name="measuring"))
     values, lengths = run.hyperparameters, run.objective.lengths
     precision = settle_precision(run, asked=values.precision)
     order = BatchOrder(
         lengths,
         batch_size=values.per_device_train_batch_size,
-        accumulation_steps=values.gradient_accumulation_steps,
+        accumulation_steps=values.gradient_accumulation_steps * processes,
         seed=values.seed,
     )
     steps = values.max_steps or values.num_train_epochs * order.steps_per_epoch
@@ -63,7 +63,7 @@ def measure(run: Run, options: RunOptions) -> Measurement:
         padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in typical)
         typical_seconds = _timed(lambda: [_backward(run, precision, rows) for rows in typical])
     return Measurement(
-        seconds=typical_seconds / padded * _tokens(run, order, steps),
+        seconds=typical_seconds / padded * _tokens(run, order, steps, processes),
         peak_memory_bytes=peak_memory_bytes(),
         longest_row=max(lengths[row] for row in longest),
         longest_batch_seconds=longest_seconds,
@@ -74,11 +74,11 @@ def measure(run: Run, options: RunOptions) -> Measurement:
     )
 
 
-def _tokens(run: Run, order: BatchOrder, steps: int) -> float:
-    """What the whole run works on, in tokens of a training step."""
+def _tokens(run: Run, order: BatchOrder, steps: int, processes: int) -> float:
+    """What one process works on in the whole run, in tokens of a training step. Each evaluates everything."""
     every = run.hyperparameters.eval_steps or order.steps_per_epoch
     evaluations = 1 + -(-steps // every)
-    return order.padded_tokens(steps) + evaluations * EVALUATION_COST * run.objective.evaluation_tokens
+    return order.padded_tokens(steps) / processes + evaluations * EVALUATION_COST * run.objective.evaluation_tokens
 
 
 def _update(run: Run, precision: Precision, rows: list[int]) -> None:

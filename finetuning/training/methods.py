@@ -57,7 +57,7 @@ def read_examples(method: Method, rows: Sequence[Row]) -> Examples:
 
 
 def train(spec: Spec, options: RunOptions) -> dict[str, Any] | None:
-    """What the last event carries; None for a run that was stopped. Raises what `errors.py` names."""
+    """For the last event; None for a stopped run, and beside the main process. Raises what `errors.py` names."""
     rows = spec.rows("train")
     values = spec.resolve(rows)
     train_items = read_examples(spec.method, rows).items
@@ -66,7 +66,7 @@ def train(spec: Spec, options: RunOptions) -> dict[str, Any] | None:
         raise DataError(f"None of the {len(rows)} rows can be trained on.")
     with explained(values):
         outcome = TRAIN[spec.method](spec.base, train_items, **_arguments(spec, options, values, held_out))
-    if outcome.result.status == "stopped":
+    if not outcome.folders:
         return None
     return {
         "folders": outcome.folders,

@@ -79,7 +79,7 @@ def preflight(spec: Spec, options: RunOptions) -> dict[str, Any]:
         "system_prompt": spec.system_prompt,
         "samples": _samples(prepared, overview, examples) if prepared else [],
         "labels": _labels(spec.method, examples.rows),
-        "estimate": _estimate(found, prepared, options) if prepared and not found.errors else None,
+        "estimate": _estimate(found, prepared, options, spec.processes) if prepared and not found.errors else None,
         "warnings": found.warnings,
         "errors": found.errors,
         "hyperparameters": {**values.to_dict(), "max_length": overview.max_length or values.max_length},
@@ -206,10 +206,10 @@ def _check_disk(found: Findings, run: Run, folder: Path) -> None:
         found.fail("disk", f"The run needs about {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free.")
 
 
-def _estimate(found: Findings, prepared: Prepared, options: RunOptions) -> dict[str, Any] | None:
+def _estimate(found: Findings, prepared: Prepared, options: RunOptions, processes: int) -> dict[str, Any] | None:
     """R10: the longest batch and one evaluation batch now, not out of memory after hours."""
     try:
-        return asdict(measure(prepared.run, options))
+        return asdict(measure(prepared.run, options, processes=processes))
     except TrainingError as error:
         found.fail(error.code, error.message, **{key: error.details[key] for key in SHOWN if key in error.details})
         return None

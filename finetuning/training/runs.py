@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from finetuning.training.attention import use_short_rows
 from finetuning.training.checkpoints import CheckpointStore
 from finetuning.training.errors import StopRequested
 from finetuning.training.events import Phase, Progress, ShouldStop, ignore, never
@@ -18,6 +19,7 @@ from finetuning.training.hyperparameters import FREE_ON_RESUME, Hyperparameters,
 from finetuning.training.loading import BaseModel
 from finetuning.training.loop import Objective, TrainingLoop, TrainingResult
 from finetuning.training.memory import explained
+from finetuning.training.parallel import current
 from finetuning.training.precision import Precision, choose_precision
 from finetuning.training.rendering import Message
 
@@ -63,6 +65,8 @@ class Run:
     def fingerprint(self) -> dict[str, str]:
         values = {key: value for key, value in self.hyperparameters.to_dict().items() if key not in FREE_ON_RESUME}
         own = {"method": self.method.value, "data": self.data, **self.identity}
+        if (count := current().count) > 1:  # another number would put other rows into a step
+            own["processes"] = str(count)
         return {**own, "base": self.base.fingerprint, "hyperparameters": digest(values)}
 
     @property
@@ -107,8 +111,10 @@ def settle_precision(run: Run, *, asked: str) -> Precision:
         run.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     with explained(values):
         work = _typical_work(run.model, run.objective, values.per_device_train_batch_size)
-        precision = choose_precision(asked, device=run.base.model.device.type, work=work)
+        precision = current().agree(choose_precision(asked, device=run.base.model.device.type, work=work))
     _store_frozen_as_loaded(run.model, run.base, precision)
+    if precision == Precision("bfloat16", "cpu"):
+        use_short_rows(run.base.model)
     return precision
 
 

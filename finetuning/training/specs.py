@@ -54,6 +54,7 @@ class Spec:
     adapter: Path | None = None
     tuned: Path | None = None
     prompts: Sequence[dict[str, Any]] = ()
+    processes: int = 1
 
     @classmethod
     def read(cls, file: Path) -> Spec:
@@ -74,6 +75,7 @@ class Spec:
                 adapter=Path(values["adapter"]) if values.get("adapter") else None,
                 tuned=Path(values["tuned"]) if values.get("tuned") else None,
                 prompts=values.get("prompts") or (),
+                processes=int(values.get("processes") or 1),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SpecError(f"{file.name} cannot be read: {type(error).__name__}: {error}") from error

@@ -133,7 +133,7 @@ def test_only_one_process_works_for_a_job(data, tmp_path, monkeypatch):
     """The second waits for a while, and says so in the end."""
     folder = make_run(data, tmp_path / "job" / "run")
     monkeypatch.setattr(child_module.os, "nice", lambda _: 0)
-    monkeypatch.setattr(child_module.StopSwitch, "listen", lambda _: None)
+    monkeypatch.setattr(child_module.StopSwitch, "listen", lambda _, **__: None)
     with (tmp_path / "job" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert child_module.main(folder, lock_patience=0.2) == 1
@@ -179,7 +179,7 @@ def test_failure_has_a_code_and_a_sentence(data, tmp_path, run_here, changes, co
 def run_here(monkeypatch):
     """The child's own function in this process, where starting one costs seconds."""
     monkeypatch.setattr(child_module.os, "nice", lambda _: 0)
-    monkeypatch.setattr(child_module.StopSwitch, "listen", lambda _: None)
+    monkeypatch.setattr(child_module.StopSwitch, "listen", lambda _, **__: None)
     return child_module.main
 
 
