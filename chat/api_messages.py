@@ -20,7 +20,6 @@ from chat.serializers import opinions_to_dict
 from config.api_schema import RequestSchema
 
 router = Router()
-WRITE = ["PUT", "POST"]
 
 
 class FeedbackChange(RequestSchema):
@@ -41,7 +40,8 @@ class Opinions(Schema):
     is_chosen: bool = Field(description="Whether it was called the best of the answers to its question.")
 
 
-@router.api_operation(WRITE, "/{uuid:message_id}/feedback", response=Opinions, summary="Rate a reply")
+@router.post("/{uuid:message_id}/feedback", response=Opinions, summary="Rate a reply", operation_id="post_feedback")
+@router.put("/{uuid:message_id}/feedback", response=Opinions, summary="Rate a reply")
 def rate(request: HttpRequest, message_id: UUID, change: FeedbackChange) -> dict[str, Any]:
     """Replaces what you said of it before."""
     return _answer(services.rate(get_message(message_id, user=request.auth), **change.dict()))
@@ -52,7 +52,10 @@ def unrate(request: HttpRequest, message_id: UUID) -> dict[str, Any]:
     return _answer(services.unrate(get_message(message_id, user=request.auth)))
 
 
-@router.api_operation(WRITE, "/{uuid:message_id}/correction", response=Opinions, summary="Correct a reply")
+@router.post(
+    "/{uuid:message_id}/correction", response=Opinions, summary="Correct a reply", operation_id="post_correction"
+)
+@router.put("/{uuid:message_id}/correction", response=Opinions, summary="Correct a reply")
 def correct(request: HttpRequest, message_id: UUID, change: CorrectionChange) -> dict[str, Any]:
     """Kept beside the original, which stays as it was."""
     return _answer(services.correct(get_message(message_id, user=request.auth), change.content))
@@ -63,7 +66,10 @@ def remove_correction(request: HttpRequest, message_id: UUID) -> dict[str, Any]:
     return _answer(services.remove_correction(get_message(message_id, user=request.auth)))
 
 
-@router.api_operation(WRITE, "/{uuid:message_id}/choice", response=Opinions, summary="Choose the best reply")
+@router.post(
+    "/{uuid:message_id}/choice", response=Opinions, summary="Choose the best reply", operation_id="post_choice"
+)
+@router.put("/{uuid:message_id}/choice", response=Opinions, summary="Choose the best reply")
 def choose(request: HttpRequest, message_id: UUID) -> dict[str, Any]:
     """The best of the answers to the same message; there is one at most."""
     return _answer(services.choose(get_message(message_id, user=request.auth)))

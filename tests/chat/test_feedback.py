@@ -294,3 +294,9 @@ def test_reply_that_has_just_been_made_is_not_asked_about(talk, django_assert_nu
     running = make_message(talk, "", role="assistant", parent=talk.current_leaf.parent, status="pending")
     with django_assert_num_queries(0):
         assert message_to_dict(running)["feedback"] is None
+
+
+def test_every_call_of_the_reference_has_its_own_name(client):
+    paths = client.get("/api/openapi.json").json()["paths"]
+    names = [call["operationId"] for path, calls in paths.items() if "/messages/" in path for call in calls.values()]
+    assert len(names) == len(set(names)) == 9
