@@ -21,8 +21,8 @@ from accounts.models import ApiKey, User, hash_key
 from chat.broadcast import end_sockets
 from chat.errors import InvalidError, QuotaExceededError
 from chat.nudges import nudge_withdrawal
-from config.api_schema import is_storable
 from config.app_settings import AppSettings, get_settings
+from config.storable import is_storable
 from models_hub.selectors import list_models
 
 MAX_API_KEYS = 50

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 
-from config.api_schema import is_storable
+from config.storable import is_storable
 
 MAX_CHARS = 500
 MAX_TERMS = 12

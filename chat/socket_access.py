@@ -45,10 +45,13 @@ class SocketAccessMiddleware:
 def is_own_origin(headers: dict[str, str]) -> bool:
     """The page that opens a socket must be ours. Programs send no Origin; a browser always does."""
     host = headers.get("host", "")
-    if not validate_host(urlsplit(f"//{host}").hostname or "", settings.ALLOWED_HOSTS):
-        return False
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == host or origin == get_settings().public_url
+    try:
+        if not validate_host(urlsplit(f"//{host}").hostname or "", settings.ALLOWED_HOSTS):
+            return False
+        return origin is None or urlsplit(origin).netloc == host or origin == get_settings().public_url
+    except ValueError:  # half an IPv6 address: no browser sends it
+        return False
 
 
 def find_access(headers: dict[str, str]) -> SocketAccess | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chat.errors import InvalidError, TooLongError
-from config.api_schema import is_storable
+from config.storable import is_storable
 
 
 def storable(text: str) -> str:

@@ -13,7 +13,8 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from chat.errors import ChatError
-from config.api_schema import UnstorableTextError, error_response, is_storable
+from config.api_schema import UnstorableTextError, error_response
+from config.storable import is_storable
 from models_hub.base import (
     ContextLengthExceededError,
     ModelHubError,

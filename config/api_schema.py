@@ -11,6 +11,8 @@ from ninja import Schema
 from ninja.parser import Parser
 from pydantic import ConfigDict
 
+from config.storable import is_storable
+
 
 class RequestSchema(Schema):
     """Base of every request body: an unknown field is refused, not ignored."""
@@ -24,11 +26,6 @@ class ErrorSchema(Schema):
     code: str
     message: str
     fields: dict[str, Any] = {}
-
-
-def is_storable(text: str) -> bool:
-    """False for NUL, which PostgreSQL refuses, and for a lone surrogate, which no database can encode."""
-    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def error_response(status: int, code: str, message: str, *, fields: dict[str, Any] | None = None) -> JsonResponse:

@@ -56,8 +56,12 @@ class ConnectionForm(forms.ModelForm):
 
     def clean_address(self) -> str:
         url = self.cleaned_data["address"].strip().rstrip("/")
-        parts = urlsplit(url)
-        if url and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        try:
+            parts = urlsplit(url)
+            is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # half an IPv6 address, a port that is none
+            is_address = False
+        if url and not is_address:
             raise ValidationError("An address starts with http:// or https:// and names a server.")
         return url
 

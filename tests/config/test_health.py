@@ -122,3 +122,15 @@ def test_heartbeat_outlives_a_missing_valkey(monkeypatch, tmp_path):
     gone = redis.Redis(unix_socket_path=str(tmp_path / "nobody.sock"))
     monkeypatch.setattr(heartbeats, "get_valkey_sync", lambda: gone)
     assert not write_heartbeat(heartbeat_key("beat"))
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7:8000", "unknown.example", "[", "a b", ""])
+def test_alive_whatever_the_probe_calls_us(client, host):
+    response = client.get("/healthz", headers={"Host": host})
+    assert (response.status_code, response.content) == (200, b"ok\n")
+    assert response["Cache-Control"] == "no-store"
+    assert client.get("/", headers={"Host": host}).status_code == 400
+
+
+async def test_alive_as_the_server_asks(async_client):
+    assert (await async_client.get("/healthz", headers={"Host": "unknown.example"})).status_code == 200
