@@ -14,14 +14,14 @@ from typing import Any
 
 from django.db import transaction
 
-from finetuning.datasets.drafts import Draft, settle_kind, store_rows, to_row
+from finetuning.datasets.drafts import Draft, NewRow, RowMaker, store_rows
 from finetuning.datasets.folders import under_data
 from finetuning.datasets.layouts import layout_from_dict
 from finetuning.datasets.leases import Lease
 from finetuning.datasets.polite import BATCH_ROWS, Pace
 from finetuning.formats import Problem, Severity, parse
 from finetuning.formats.measures import measure_length
-from finetuning.models import Dataset, DatasetImport, Example, ImportProblem
+from finetuning.models import Dataset, DatasetImport, ImportProblem
 
 KEPT_PROBLEMS = 200  # of each code
 STEP_ENTRIES = 1000
@@ -71,6 +71,7 @@ class Recorder:
         self.dataset: Dataset = source_import.dataset
         self._lease = lease
         self._progress = progress
+        self._maker = RowMaker(self.dataset, source_import, is_approved=source_import.is_approved)
         self._pace = Pace()
         self._bytes_read = source_import.bytes_read
         self._codes = Counter(source_import.codes)
@@ -93,7 +94,7 @@ class Recorder:
         self._lease.beat()
 
     def _write(self, step: list[Entry]) -> None:
-        rows = [self._to_row(entry.draft) for entry in step if entry.draft]
+        rows = [self._maker.make(entry.draft) for entry in step if entry.draft]
         problems = [problem for entry in step for problem in self._keep(entry)]
         self._pace.wait()
         with transaction.atomic():
@@ -103,11 +104,6 @@ class Recorder:
         self._pace.ended()
         for name, value in counts.items():
             setattr(self.source_import, name, value)
-
-    def _to_row(self, draft: Draft) -> Example:
-        settle_kind(self.dataset, draft.example.kind)
-        source_import = self.source_import
-        return to_row(draft, dataset=self.dataset, source_import=source_import, is_approved=source_import.is_approved)
 
     def _keep(self, entry: Entry) -> Iterator[ImportProblem]:
         """The first of each code; all of them are counted."""
@@ -122,7 +118,7 @@ class Recorder:
                     message=problem.message,
                 )
 
-    def _count(self, step: list[Entry], rows: list[Example]) -> dict[str, Any]:
+    def _count(self, step: list[Entry], rows: list[NewRow]) -> dict[str, Any]:
         """Stores the rows; the import's new counts."""
         before = self.source_import
         stored = store_rows(self.dataset, rows)

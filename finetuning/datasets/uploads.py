@@ -109,7 +109,7 @@ def receive_part(source_import: DatasetImport, number: int, data: bytes) -> list
     if number not in received:
         _write_part(source_import, number, data)
         received = list_received(source_import)
-    if len(received) == count_parts(source_import):
+    if len(received) == count_parts(source_import) and source_import.status == Status.RECEIVING:
         _finish(source_import)
     return received
 
@@ -176,7 +176,9 @@ def _write_part(source_import: DatasetImport, number: int, data: bytes) -> None:
         _write_at(upload_path(source_import.pk), data, (number - 1) * source_import.part_size)
         _write_at(marks_path(source_import.pk), ARRIVED, number - 1)
     except FileNotFoundError as error:
-        raise BusyError("This upload has ended. Start a new one.") from error
+        source_import.refresh_from_db()
+        if not _has_arrived(source_import):  # else another tab has brought all of it meanwhile
+            raise BusyError("This upload has ended. Start a new one.") from error
     except OSError as error:
         raise _no_room(error, source_import.size) from error
 

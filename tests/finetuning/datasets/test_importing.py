@@ -271,14 +271,14 @@ def test_worker_that_ends_gives_the_import_back(dataset):
 
 def test_fault_of_ours_ends_the_import_and_takes_its_rows_back(dataset, monkeypatch):
     source_import = upload(dataset, joined(chat_lines(1000)))
-    real = reading.to_row
+    real = reading.RowMaker.make
 
-    def to_row(draft, **fields):
+    def make(maker, draft):
         if draft.line == 500:
             raise ZeroDivisionError
-        return real(draft, **fields)
+        return real(maker, draft)
 
-    monkeypatch.setattr(reading, "to_row", to_row)
+    monkeypatch.setattr(reading.RowMaker, "make", make)
     with pytest.raises(ZeroDivisionError):
         datasets.run_import(source_import.pk)
     source_import.refresh_from_db()
@@ -292,7 +292,7 @@ def test_full_database_is_said_and_leaves_nothing_half_done(dataset, monkeypatch
     real = reading.store_rows
 
     def store_rows(into, rows):
-        if rows[0].line > 500:
+        if Example.objects.count() >= 500:
             raise OperationalError("database or disk is full")
         return real(into, rows)
 
