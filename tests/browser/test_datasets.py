@@ -118,7 +118,8 @@ def test_upload_goes_on_after_a_reload(page: Page, big_file: Path, work):
     work()
     rows = sum(1 for _ in big_file.open())
     expect(page.locator(".figure", has_text="Added")).to_contain_text(str(rows))
-    expect(page.get_by_text("Every row was read.")).to_be_visible()
+    expect(page.get_by_text("Every row was read.", exact=True)).to_be_visible()
+    expect(page.locator("#announcer")).to_contain_text(f"{rows} rows added")
     expect(page.get_by_role("link", name="Freeze a version")).to_be_visible()
 
 
@@ -298,7 +299,7 @@ def test_versions_are_frozen_and_compared(page: Page, fill, work):
         expect(page.get_by_role("link", name="Export JSONL")).to_be_visible()
         page.goto(f"{address}review/?status=approved")
         page.keyboard.press("r")
-        expect(page.get_by_text("Rejected: it stays here")).to_be_visible()
+        expect(page.locator(".done")).to_contain_text("Rejected: it stays here")
     page.goto(f"{address}versions/")
     page.get_by_role("button", name="Show the difference").click()
     expect(page.get_by_role("heading", name="v1 to v2")).to_be_visible()
