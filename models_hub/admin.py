@@ -7,9 +7,13 @@ from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
+from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
@@ -85,8 +89,8 @@ class ConnectionAdmin(OnlyAdmins, ModelAdmin):
         ("Key", {"fields": ("api_key", "remove_api_key")}),
         ("Last check", {"fields": ("state", "last_checked_at", "last_error_message")}),
     )
-    actions_detail = ("test",)
-    actions_row = ("test_from_list",)
+    actions = ("test_selected",)
+    change_form_outer_before_template = "admin/models_hub/_test_connection.html"
 
     def has_change_permission(self, request: HttpRequest, obj: Connection | None = None) -> bool:
         is_ours = obj is None or not obj.from_environment
@@ -120,20 +124,30 @@ class ConnectionAdmin(OnlyAdmins, ModelAdmin):
     def origin(self, connection: Connection) -> str:
         return "the environment (.env)" if connection.from_environment else "these pages"
 
-    @action(description="Test the connection", icon="cable", permissions=["view"])
-    def test(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.test)
+        return [path("<int:object_id>/test/", view, name="models_hub_connection_test"), *super().get_urls()]
+
+    @method_decorator(require_POST)
+    def test(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """The button of the change page. What it finds is kept, so a mere look at a link may not do it."""
         connection = get_object_or_404(Connection, pk=object_id)
+        if not self.has_view_permission(request, connection):
+            raise PermissionDenied
+        self._test(request, connection)
+        return redirect("admin:models_hub_connection_change", object_id)
+
+    @action(description="Test the connection", icon="cable", permissions=["view"])
+    def test_selected(self, request: HttpRequest, connections: QuerySet[Connection]) -> None:
+        for connection in connections:
+            self._test(request, connection)
+
+    def _test(self, request: HttpRequest, connection: Connection) -> None:
         error = services.test_connection(connection)
         if error is None:
             messages.success(request, f"{connection.name} answers and takes the key.")
         else:
             messages.error(request, f"{connection.name}: {error.message}{f' ({error.detail})' if error.detail else ''}")
-        return redirect("admin:models_hub_connection_change", object_id)
-
-    @action(description="Test", icon="cable", permissions=["view"], url_path="test-row")
-    def test_from_list(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        self.test(request, object_id)
-        return redirect("admin:models_hub_connection_changelist")
 
 
 class VersionInline(ReadOnly, TabularInline):

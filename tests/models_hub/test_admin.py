@@ -79,7 +79,14 @@ def test_saving_without_a_key_keeps_the_one_there_is(admin, model):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("address", "file:///etc/passwd"), ("address", "http://"), ("api_key", "schlüssel")]
+    ("field", "value"),
+    [
+        ("address", "file:///etc/passwd"),
+        ("address", "http://"),
+        ("address", "http://["),
+        ("address", "http://a:b/"),
+        ("api_key", "schlüssel"),
+    ],
 )
 def test_a_wrong_address_or_key_is_refused(admin, db, field, value):
     fields = {"name": "New", "kind": "openai_chat", "address": "", "is_enabled": "on", field: value}
@@ -106,10 +113,30 @@ def test_a_connection_of_the_environment_is_read_only(admin, settings, tmp_path)
 def test_the_test_button_tells_and_stores_what_it_found(admin, model, upstream):
     services.update_connection(model.connection, base_url=upstream.base_url)
     button = url("connection", "test", model.connection.pk)
-    assert "answers and takes the key" in admin.get(button, follow=True).content.decode()
+    assert f'action="{button}"' in admin.get(url("connection", "change", model.connection.pk)).content.decode()
+    assert "answers and takes the key" in admin.post(button, follow=True).content.decode()
     upstream.script = "fail=401"
-    assert "does not accept the key" in admin.get(button, follow=True).content.decode()
+    assert "does not accept the key" in admin.post(button, follow=True).content.decode()
     assert Connection.objects.get().last_error_code == "provider_auth"
+    upstream.script = ""
+    chosen = {"action": "test_selected", "_selected_action": [model.connection.pk]}
+    assert (
+        "answers and takes the key" in admin.post(url("connection", "changelist"), chosen, follow=True).content.decode()
+    )
+    assert Connection.objects.get().last_error_code == ""
+
+
+def test_a_look_at_the_test_button_changes_nothing(admin, model):
+    assert admin.get(url("connection", "test", model.connection.pk)).status_code == 405
+    assert Connection.objects.get().last_checked_at is None
+
+
+def test_only_an_admin_tests_a_connection(client, model, alice):
+    alice.is_staff = True
+    alice.save()
+    client.force_login(alice)
+    assert client.post(url("connection", "test", model.connection.pk)).status_code == 403
+    assert Connection.objects.get().last_checked_at is None
 
 
 def test_a_version_is_added_and_never_changed(admin, model):
