@@ -15,6 +15,8 @@ from finetuning.training.hyperparameters import Hyperparameters, Method
 from finetuning.training.loading import load_base
 from finetuning.training.masked_lm import MaskedLmObjective, train_masked_lm
 from finetuning.training.runs import RunOptions
+from models_hub.engine.encoders import LoadedMaskFiller
+from models_hub.engine.formats import FillMaskRequest
 from models_hub.engine.loading import load_folder
 from models_hub.engine.options import Task
 from tests.finetuning.training.builders import build_encoder
@@ -49,6 +51,17 @@ def test_encoder_gets_a_head_that_the_engine_loads(base, tmp_path):
     inputs = loaded.tokenizer("the [MASK] sat on the mat", return_tensors="pt")
     place = (inputs["input_ids"][0] == loaded.tokenizer.mask_token_id).nonzero()[0]
     assert loaded.tokenizer.decode(loaded.model(**inputs).logits[0, place].argmax(dim=1)) == "cat"
+
+
+async def test_engine_fills_and_continues_with_the_result(base, tmp_path):
+    """As `/v1/fill-mask` does it: light generation without a chat model."""
+    outcome = train(base, tmp_path)
+    loaded = load_folder(outcome.folders["model"], Task.FILL_MASK, device="cpu", dtype=torch.float32)
+    filler = LoadedMaskFiller(loaded.model, loaded.tokenizer, context_window=64)
+    filled = await filler.fill(FillMaskRequest(model="m", text="the [MASK] sat on the mat", top_k=2, continue_tokens=1))
+    assert filled.text == "the cat sat on the mat" and len(filled.candidates[0]) == 2
+    continued = await filler.fill(FillMaskRequest(model="m", text="this cat sat on", top_k=1, continue_tokens=2))
+    assert continued.text.startswith("this cat sat on ") and len(continued.candidates) == 2
 
 
 def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(base, tmp_path):
