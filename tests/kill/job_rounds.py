@@ -24,16 +24,16 @@ PHASES = (VALIDATING, RUNNING, EVALUATING)
 CHILD, WORKER = "child", "worker"
 VICTIMS = (CHILD, WORKER, "beat", "valkey", "web")
 NOBODY = "nobody"
-STEPS = 1_500
+STEPS = 600
 ENDED = ("succeeded", "failed", "cancelled")
 # What is promised, in seconds.
 CANCELLED_WITHIN = 10.0
-PATIENCE = 240.0
+PATIENCE = 600.0
 RECIPE = {
     "max_steps": STEPS,
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 1,
-    "eval_steps": 500,
+    "eval_steps": 200,
     "early_stopping_patience": 0,
     "save_steps": 50,
     "precision": "float32",
@@ -114,7 +114,7 @@ class JobRound:
 
     def _reach(self) -> None:
         """The phase, and a moment within it."""
-        step = self._rng.randint(1, STEPS - 300)
+        step = self._rng.randint(1, STEPS // 2)
 
         def is_reached() -> bool:
             row = self._row()
