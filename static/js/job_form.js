@@ -23,6 +23,37 @@ function showChosen(form) {
   }
 }
 
-document.addEventListener("change", (event) => showChosen(event.target.form));
-document.addEventListener("htmx:afterSwap", prepare);
+/** What was typed or chosen while the new fields were on their way stays. */
+let typed = [];
+
+function remember() {
+  const form = document.getElementById("job-form");
+  typed = [...form.elements].filter((field) => field.name && field.type !== "hidden").map(({ type, id, value, checked }) => ({ type, id, value, checked }));
+}
+
+/** The field that the new ones do not follow yet, if there is one. */
+function restore() {
+  let changed = null;
+  for (const { type, id, value, checked } of typed) {
+    const field = id && document.getElementById(id);
+    if (!field) continue;
+    if (type === "radio") {
+      if (checked && !field.checked && field.name === "method") changed = field;
+      field.checked = checked;
+    } else if (field.tagName !== "SELECT") field.value = value;
+    else if (field.value !== value && [...field.options].some((option) => option.value === value)) {
+      field.value = value;
+      if (["base", "data_source"].includes(field.name)) changed = field;
+    }
+  }
+  return changed;
+}
+
+document.addEventListener("change", (event) => event.target.form && showChosen(event.target.form));
+document.addEventListener("htmx:beforeSwap", remember);
+document.addEventListener("htmx:afterSwap", () => {
+  const changed = restore();
+  prepare();
+  changed?.dispatchEvent(new Event("change", { bubbles: true }));
+});
 prepare();
