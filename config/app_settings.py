@@ -30,6 +30,7 @@ class AppSettings:
     max_message_chars: int
     max_new_tokens: int
     temperature: float
+    temperature_is_set: bool
     request_timeout: float
     max_retries: int
     messages_per_minute: int

@@ -64,6 +64,7 @@ DIALOOP = AppSettings(
     max_message_chars=env.whole("MAX_MESSAGE_CHARS", 100_000, 1, 1_000_000),
     max_new_tokens=env.whole("MAX_NEW_TOKENS", 512, 1, 1_000_000),
     temperature=env.decimal("TEMPERATURE", 0.7, 0.0, 2.0),
+    temperature_is_set=bool(env.text("TEMPERATURE")),
     request_timeout=env.decimal("REQUEST_TIMEOUT", 60.0, 0.1, 3600.0),
     max_retries=env.whole("MAX_RETRIES", 2, 0, 10),
     messages_per_minute=env.whole("MESSAGES_PER_MINUTE", 60, 0, 1_000_000),

@@ -23,6 +23,10 @@ CHAT_STARTER, CLASSIFIER_STARTER = "smollm2-135m-instruct", "distilbert-sentimen
 CLASSIFIER_ENCODER = "distilbert-sentiment-encoder"
 WAITS_FOR_HEAD = "It gets its head from the starter fine-tuning job."
 
+# As its makers advise: so small a model loses its thread at the usual temperature. By whether the operator set
+# TEMPERATURE himself, which then counts for this model too.
+CHAT_STARTER_OPTIONS = {False: {"temperature": 0.2, "top_p": 0.9}, True: {"top_p": 0.9}}
+
 # Tokens each of OpenAI's models reads; the longest matching beginning counts. Its API does not tell.
 CONTEXT_WINDOWS = {
     "gpt-3.5-turbo": 16_385,
@@ -105,8 +109,7 @@ def _wanted_local_models() -> Iterator[WantedModel]:
         source=CHAT_STARTER,
         context_window=_window_of(starter),
         not_ready_reason="" if starter else "It has not been imported yet: run `python manage.py setup`.",
-        # As its makers advise: so small a model loses its thread at the usual temperature.
-        default_options={"temperature": 0.2, "top_p": 0.9},
+        default_options=CHAT_STARTER_OPTIONS[get_settings().temperature_is_set],
     )
     yield WantedModel(
         slug=CLASSIFIER_STARTER,
@@ -234,8 +237,18 @@ def _sync_model(connection: Connection, wanted: WantedModel, report: SyncReport)
         model.connection, model.is_enabled, model.task = connection, True, wanted.task
         model.save(update_fields=["connection", "is_enabled", "task"])
         report.add(f"Model {wanted.slug} changed.")
+    _sync_options(model, wanted, report)
     _sync_version(model, wanted, report)
     return model
+
+
+def _sync_options(model: RegisteredModel, wanted: WantedModel, report: SyncReport) -> None:
+    """What we gave it follows TEMPERATURE; what an admin has entered stays."""
+    is_ours = model.slug == CHAT_STARTER and model.default_options in CHAT_STARTER_OPTIONS.values()
+    if is_ours and model.default_options != wanted.default_options:
+        model.default_options = wanted.default_options
+        model.save(update_fields=["default_options"])
+        report.add(f"Model {wanted.slug} starts from {wanted.default_options}.")
 
 
 def _sync_version(model: RegisteredModel, wanted: WantedModel, report: SyncReport) -> None:

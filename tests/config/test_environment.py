@@ -196,3 +196,10 @@ def test_secrets_are_for_the_owner_only_and_stay(tmp_path):
     text = file.read_text()
     assert create_secrets(tmp_path).read_text() == text
     assert all(f"{name}=" in text for name in ("SECRET_KEY", "ENCRYPTION_KEYS", "ENGINE_API_KEY"))
+
+
+@pytest.mark.parametrize(("value", "temperature", "is_set"), [("", 0.7, False), ("0.7", 0.7, True), ("1.1", 1.1, True)])
+def test_temperature_that_somebody_set_is_told_apart_from_the_default(monkeypatch, value, temperature, is_set):
+    monkeypatch.setenv("TEMPERATURE", value)
+    read = load_settings()["DIALOOP"]
+    assert (read.temperature, read.temperature_is_set) == (temperature, is_set)

@@ -170,3 +170,26 @@ def test_an_admins_own_rows_are_left_alone(configure):
     assert (model.connection, model.name, mine.base_url) == (mine, "Mine", "http://mine.example")
     assert any("left alone" in line for line in report.lines)
     assert Connection.objects.get(from_environment=True, kind="openai_chat").name == "OpenAI (environment)"
+
+
+def starter_options() -> dict:
+    return RegisteredModel.objects.get(slug=CHAT_STARTER).default_options
+
+
+def test_a_temperature_that_the_operator_sets_counts_for_the_starter_too(configure):
+    sync_from_environment()
+    assert starter_options() == {"temperature": 0.2, "top_p": 0.9}
+    configure(temperature=1.1, temperature_is_set=True)
+    assert sync_from_environment().lines == [f"Model {CHAT_STARTER} starts from {{'top_p': 0.9}}."]
+    assert starter_options() == {"top_p": 0.9}
+    configure(temperature=0.7, temperature_is_set=False)
+    sync_from_environment()
+    assert starter_options() == {"temperature": 0.2, "top_p": 0.9}
+
+
+def test_options_that_an_admin_entered_stay(configure):
+    sync_from_environment()
+    RegisteredModel.objects.filter(slug=CHAT_STARTER).update(default_options={"temperature": 0.4})
+    configure(temperature=1.1, temperature_is_set=True)
+    sync_from_environment()
+    assert starter_options() == {"temperature": 0.4}
