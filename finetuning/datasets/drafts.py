@@ -155,7 +155,8 @@ def store_rows(dataset: Dataset, rows: list[NewRow]) -> Counts:
     if not Dataset.objects.select_for_update().filter(pk=dataset.pk, deleted_at=None).exists():
         raise NotFoundError("The dataset was deleted.")
     fresh = {row.content_hash: row for row in reversed(rows)}  # of equal rows the first
-    stored = Example.objects.filter(dataset=dataset, content_hash__in=list(fresh))
+    # Asked for an order, SQLite walks through all rows of the dataset instead of looking these up.
+    stored = Example.objects.filter(dataset=dataset, content_hash__in=list(fresh)).order_by()
     for content_hash in stored.values_list("content_hash", flat=True):
         del fresh[content_hash]
     added = [row for row in rows if fresh.get(row.content_hash) is row]

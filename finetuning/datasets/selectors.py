@@ -232,7 +232,7 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
     every = -(-total // MEASURED_ROWS)
     if every > 1:
         rows = rows.annotate(place=F("pk") % every).filter(place=0)
-    measured = list(rows.values_list("length", "label"))
+    measured = list(rows.order_by().values_list("length", "label"))
     with_findings = Example.objects.filter(dataset=dataset).exclude(findings={})
     labels = measure_labels(label for _, label in measured if label)
     return {
