@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 from django.db import transaction
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from config.celery import app
 
@@ -22,5 +23,5 @@ def nudge_withdrawal() -> None:
 def _send() -> None:
     try:
         app.send_task(CLEAR_WITHDRAWN, retry=False)
-    except OperationalError:
-        log.warning("nudge_not_sent", task=CLEAR_WITHDRAWN)
+    except (OperationalError, RedisError, OSError) as error:
+        log.warning("nudge_not_sent", task=CLEAR_WITHDRAWN, error=type(error).__name__)

@@ -184,9 +184,10 @@ export class FeedbackDesk {
       this.#drafts.set(this.#article.dataset.id, this.text.value);
       this.#refuse("");
     });
-    for (const dialog of [this.reasons, this.correction]) {
-      dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-      dialog.addEventListener("close", () => this.#article?.isConnected && part(this.#article, "rating").querySelector("button")?.focus({ preventScroll: true }));
-    }
+    // The button that opened it may be gone: which of the two is shown depends on whether there is a correction.
+    this.correction.addEventListener("close", () => {
+      const openers = [...this.#article.querySelectorAll('[data-act="correct"]')];
+      openers.find((button) => button.checkVisibility())?.focus({ preventScroll: true });
+    });
   }
 }

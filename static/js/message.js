@@ -158,10 +158,7 @@ function decorateOpinions(article) {
   const isCorrected = Boolean(correctionOf(article));
   show(part(article, "correction"), isCorrected);
   show(part(article, "correct"), !isCorrected && !part(article, "labels")?.children.length);
-  const choose = part(article, "choose");
-  if (!choose) return;
-  show(choose, siblingsOf(article).length > 1);
-  choose.textContent = choose.getAttribute("aria-pressed") === "true" ? "Chosen as the better one" : "This one is better";
+  show(part(article, "choose"), siblingsOf(article).length > 1);
 }
 
 function canContinue(article, status, finish) {
