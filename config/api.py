@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django.http import HttpRequest
 from django.urls import path
-from ninja import NinjaAPI
 from ninja.errors import AuthenticationError
 from ninja.security import HttpBearer
 from ninja.security import SessionAuth as NinjaSessionAuth
@@ -17,6 +16,7 @@ from chat.api_messages import router as messages_router
 from chat.api_usage import router as usage_router
 from config.api_docs import ReferencePage
 from config.api_errors import add_error_handlers
+from config.api_parameters import StrictAPI
 from config.api_schema import StrictParser
 from finetuning.api.datasets import router as datasets_router
 from finetuning.api.jobs import router as jobs_router
@@ -43,7 +43,7 @@ class SessionAuth(NinjaSessionAuth):
         return super().__call__(request) if request.user.is_authenticated else None
 
 
-api = NinjaAPI(
+api = StrictAPI(
     title="Dialoop",
     version="1",
     description="Conversations, models and keys of one person: whoever the API key or the session belongs to.",

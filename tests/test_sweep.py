@@ -21,6 +21,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection, transaction
 from django.http import HttpResponse
 from django.test import Client
+from django.utils import timezone
 from django_celery_beat.models import (
     ClockedSchedule,
     CrontabSchedule,
@@ -33,11 +34,12 @@ from accounts.models import ApiKey, User
 from chat.events import CLIENT_FRAMES
 from chat.models import Choice, Conversation, Correction, Feedback, Message
 from config.api import api
-from finetuning.models import Schedule
+from finetuning.models import Lineage, Schedule
 from models_hub.models import AliasEvent, ModelVersion
 from tests.chat.conftest import connect, live, model  # noqa: F401
 from tests.chat.support import ENDS, Socket, make_model
-from tests.finetuning.job_rows import make_job
+from tests.finetuning.dataset_rows import make_dataset_values
+from tests.finetuning.job_rows import make_job, make_result
 from tests.support.addresses import Address, bodies_of_the_api, list_addresses
 from tests.support.fixtures import upstream  # noqa: F401
 from tests.support.tables import changes, dump_tables
@@ -83,11 +85,12 @@ class Ground:
     people: dict[str, User | None]
     values: dict[str, Any]
     bodies: dict[str, Any]
+    schema: dict[str, Any]
 
 
 def secret_rows(alice: User) -> dict[str, Any]:
     """Alice's things, each with the secret in it; the values that paths and frames name them by."""
-    User.objects.filter(pk=alice.pk).update(first_name=SECRET)
+    User.objects.filter(pk=alice.pk).update(first_name=SECRET, training_consent_at=timezone.now())
     EmailAddress.objects.create(user=alice, email=f"{SECRET}@example.org")
     said = f"{SECRET} {SPOKEN} {NEEDLE}"
     conversation = Conversation.objects.create(owner=alice, title=said, system_prompt=said, model="scripted")
@@ -145,9 +148,11 @@ def rows_of_everybody(admin: User) -> dict[str, Any]:
     ClockedSchedule.objects.create(clocked_time="2030-01-01T00:00:00Z")
     PeriodicTask.objects.create(name="sweep", task="config.tasks.clear_expired_sessions", interval=every)
     job = make_job(admin, name=SECRET)
+    lineage = {"dataset_version": job.dataset_version, "base_version": job.base_version, "method": job.method}
+    Lineage.objects.create(version=make_result(job), job=job, **lineage)
     recipe = {"method": job.method, "base": job.base, "target": job.target, "cron": "0 2 * * sun"}
     schedule = Schedule.objects.create(name=SECRET, dataset=job.dataset_version.dataset, created_by=admin, **recipe)
-    return {
+    return make_dataset_values(admin, name=f"{SECRET} rows") | {
         "job_id": job.pk,
         "schedule_id": schedule.pk,
         "slug": "scripted",
@@ -171,7 +176,7 @@ def choose(name: str, field: dict[str, Any]) -> Any:
         return examples[0]
     kinds = {field.get("type"), *(option.get("type") for option in field.get("anyOf", ()))}
     plain = {"string": "stolen", "integer": 1, "number": 1, "boolean": True, "object": {}, "array": []}
-    return next(value for kind, value in plain.items() if kind in kinds)
+    return next((value for kind, value in plain.items() if kind in kinds), None)
 
 
 @pytest.fixture
@@ -183,7 +188,8 @@ def people(alice, charlie, admin_user) -> dict[str, User | None]:
 def ground(people, upstream) -> Ground:  # noqa: F811
     make_model(upstream)
     values = secret_rows(people["owner"]) | rows_of_everybody(people["admin"])
-    return Ground(people, values, bodies_of_the_api(api.get_openapi_schema(), choose))
+    schema = api.get_openapi_schema()
+    return Ground(people, values, bodies_of_the_api(schema, choose), schema)
 
 
 @contextmanager
@@ -231,7 +237,7 @@ class Sweep:
             client.cookies["sessionid"] = self._cookie
         path = address.path(self._ground.values)
         if method == "GET":
-            return client.get(path, {"q": NEEDLE})
+            return client.get(path, {"q": NEEDLE} if address.takes("q", self._ground.schema) else {})
         if path.startswith("/api/"):
             body = self._ground.bodies.get(f"{method} {address.plain}", {})
             return client.generic(method, path, json.dumps(body), content_type="application/json")

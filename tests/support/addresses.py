@@ -29,6 +29,12 @@ class Address:
         """As the API's own documentation writes it."""
         return "/" + ROUTE_PARAMETER.sub(r"{\1}", self.route)
 
+    def takes(self, parameter: str, schema: Mapping[str, Any]) -> bool:
+        """Whether a GET here may carry this query parameter: the API refuses what it does not document."""
+        paths = {re.sub(r"{\w+:", "{", path): operations for path, operations in schema["paths"].items()}
+        known = paths.get(self.plain, {}).get("get", {}).get("parameters", ())
+        return not self.route.startswith("api/") or any(one["name"] == parameter for one in known)
+
     @property
     def parameters(self) -> list[str]:
         return ROUTE_PARAMETER.findall(self.route)
