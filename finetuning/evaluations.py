@@ -23,7 +23,7 @@ from finetuning.jobs.supervision import Supervision, check
 from finetuning.model_card import write_card
 from finetuning.models import Dataset, DatasetVersion, Evaluation, FineTuningJob, Lineage
 from models_hub.models import PRODUCTION, ModelVersion
-from models_hub.services import move_alias
+from models_hub.services import AliasMoveError, move_alias
 from models_hub.targets import CHAT
 
 if TYPE_CHECKING:
@@ -187,7 +187,10 @@ def _promote_first(version: ModelVersion, job: FineTuningJob) -> None:
     if production is not None and production.version.is_ready and production.version.retired_at is None:
         return
     reason = "The first version of this model that can answer; it has been evaluated."
-    move_alias(version.model, PRODUCTION, version, actor=job.created_by, reason=reason)
+    try:
+        move_alias(version.model, PRODUCTION, version, actor=job.created_by, reason=reason)
+    except AliasMoveError as error:  # retired meanwhile, say: its evaluation is kept all the same
+        logger.warning("%s does not become production: %s", version, error)
 
 
 def _succeed(job_id: UUID, lease: Lease, version: ModelVersion) -> bool:

@@ -59,7 +59,7 @@ def register(job: FineTuningJob, result: dict[str, Any], lease: Lease) -> ModelV
         except NumberTakenError:
             _move_back(job, record)
             continue
-        except LostLeaseError:
+        except (LostLeaseError, JobFailedError):
             _move_back(job, record)
             raise
         (job_folder(job.pk) / RECORD).unlink(missing_ok=True)

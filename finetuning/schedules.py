@@ -207,7 +207,7 @@ def _check(schedule: Schedule, *, user: User | None) -> None:
         raise InvalidError(f"The dataset {schedule.dataset.name} was deleted.")
     if schedule.dataset.kind and schedule.dataset.kind not in KINDS[method]:
         raise InvalidError(f"{schedule.dataset.name} does not hold what this method learns from.")
-    schedule.target = schedule.target or suggest_target(schedule.base, schedule.dataset)
+    schedule.target = schedule.target or suggest_target(schedule.base, schedule.dataset, method=method)
     check_target(schedule.target, method)
     check_hyperparameters(schedule.hyperparameters, method, rows=1_000)
     if not 0 <= schedule.min_new_examples <= MAX_MIN_NEW:

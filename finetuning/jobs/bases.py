@@ -128,10 +128,14 @@ def check_target(slug: str, method: Method) -> None:
         )
 
 
-def suggest_target(base: str, dataset: Dataset) -> str:
+def suggest_target(base: str, dataset: Dataset, *, method: Method | None = None) -> str:
     """A slug for what comes of training this base on this dataset; the same for the same two."""
     slug = base if RegisteredModel.objects.filter(slug=base).exists() else base.rpartition("@")[0] or base
-    if not RegisteredModel.objects.filter(slug=slug, aliases__version__is_ready=True).exists():
+    if method is None and dataset.kind:
+        method = METHOD_OF_KIND[Dataset.Kind(dataset.kind)]
+    model = RegisteredModel.objects.filter(slug=slug).first()
+    fits = model is not None and method is not None and model.task == TASK_OF_METHOD[method]
+    if fits and not model.versions.filter(is_ready=True, retired_at=None).exists():
         return slug  # it waits for its first version that can answer
     short = slugify(dataset.name)[:40].strip("-") or f"dataset-{dataset.pk}"
     return f"{slugify(slug.replace('.', '-'))[: MAX_SLUG - 41]}-{short}"

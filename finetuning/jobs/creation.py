@@ -70,7 +70,7 @@ def create_job(
         "priority": check_priority(priority),
     }
     version = _choose_version(dataset_version, dataset, chosen, user=user)
-    target = target or suggest_target(base, version.dataset)
+    target = target or suggest_target(base, version.dataset, method=chosen)
     check_target(target, chosen)
     job = FineTuningJob(
         **recipe,

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from chat.errors import InvalidError
 from finetuning import evaluations, registration
+from finetuning.jobs import shutdown
 from finetuning.jobs.dispatch import send_waiting
 from finetuning.jobs.folders import (
     CHECKPOINTS,
@@ -52,12 +53,12 @@ Work = Callable[[FineTuningJob, Lease, Heart], None]
 
 def validate(job_id: UUID) -> bool:
     """Check the job's data in a child process, if nobody else does. Whether this call did. Blocks."""
-    return _work(claim_validation(job_id), _validate)
+    return not shutdown.is_requested() and _work(claim_validation(job_id), _validate)
 
 
 def run(job_id: UUID) -> bool:
     """Train, register and evaluate, if it is the job's turn and nobody else does. Whether this call did. Blocks."""
-    return _work(claim_run(job_id), _run)
+    return not shutdown.is_requested() and _work(claim_run(job_id), _run)
 
 
 def _work(lease: Lease | None, work: Work) -> bool:
