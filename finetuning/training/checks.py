@@ -50,8 +50,8 @@ def check_rows(found: Findings, method: Method, *, rows: int, held_out: int) -> 
 
 
 def check_leaks(found: Findings, train: Iterable[Any], held_out: Iterable[Any]) -> None:
-    seen = {repr(content) for content in train}
-    leaked = sum(repr(content) in seen for content in held_out)
+    seen = {hash(repr(content)) for content in train}
+    leaked = sum(hash(repr(content)) in seen for content in held_out)
     if leaked:
         found.warn("leak", f"{leaked} held-out rows are trained on too: what is measured on them says little.")
 
@@ -148,8 +148,8 @@ def check_origin(found: Findings, origin: Mapping[str, Any], renderer: ChatRende
         )
 
 
-def check_length_bias(found: Findings, pairs: Sequence[tuple[TrainingSequence, TrainingSequence]]) -> None:
-    """A model that is shown longer answers as the better ones learns to be long."""
+def check_length_bias(found: Findings, pairs: Sequence[tuple[TrainingSequence, ...]]) -> None:
+    """Each is the better answer and the worse. A model that is shown longer ones as the better learns to be long."""
     if not pairs:
         return
     chosen, rejected = (np.array([pair[side].trained_tokens for pair in pairs]) for side in (0, 1))

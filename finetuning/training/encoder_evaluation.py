@@ -41,7 +41,7 @@ def evaluate_classifier(
     """A base without a head, or with other labels, has no `before` but the share of the commonest label."""
     result = ClassifierEvaluation()
     with explained(values):
-        tuned = load_base(spec.tuned, AutoModelForSequenceClassification, device=choose_device(options.use_gpu))
+        tuned = load_base(spec.tuned_folder, AutoModelForSequenceClassification, device=choose_device(options.use_gpu))
         labels = labels_of(tuned)
         result.unknown_labels = sorted({row.label for row in rows} - set(labels))
         known = [row for row in rows if row.label in labels]
@@ -64,7 +64,7 @@ def evaluate_masked_lm(
     spec: Spec, options: RunOptions, values: Hyperparameters, texts: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Loss and perplexity on the same masked tokens; a base without a head has none."""
-    tuned = load_base(spec.tuned, AutoModelForMaskedLM, device=choose_device(options.use_gpu))
+    tuned = load_base(spec.tuned_folder, AutoModelForMaskedLM, device=choose_device(options.use_gpu))
     after = _fill(tuned, texts, options, values)
     try:
         base = load_base(spec.base, AutoModelForMaskedLM, device=choose_device(options.use_gpu))
@@ -75,7 +75,7 @@ def evaluate_masked_lm(
 
 def labels_of(base: BaseModel) -> list[str]:
     """In the order of the model's outputs."""
-    names = {int(number): label for number, label in base.model.config.id2label.items()}
+    names = {int(number): str(label) for number, label in (base.model.config.id2label or {}).items()}
     return [names[number] for number in sorted(names)]
 
 

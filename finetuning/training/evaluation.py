@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from finetuning.training.encoder_evaluation import evaluate_classifier, evaluate_masked_lm
-from finetuning.training.errors import SpecError
 from finetuning.training.events import Phase
 from finetuning.training.hyperparameters import Hyperparameters, Method
 from finetuning.training.methods import read_examples
@@ -43,8 +42,6 @@ class Evaluation:
 def evaluate(spec: Spec, options: RunOptions) -> Evaluation:
     """Blocks for minutes: two models, one after the other. Raises what `errors.py` names, or `StopRequested`."""
     options.progress(Phase(name="evaluating"))
-    if spec.tuned is None:
-        raise SpecError("The spec names no tuned model to evaluate.")
     rows = spec.rows("test") or spec.rows("validation")
     values = spec.resolve(spec.rows("train") or rows)
     evaluation = Evaluation()
@@ -67,7 +64,7 @@ def _evaluate_causal(
     items = sample_rows(read_examples(spec.method, rows).items, seed=values.seed)
     base = look_at_side(spec, spec.base, options, values, items)
     _forget_model()
-    tuned = look_at_side(spec, spec.tuned, options, values, items, precision=base.precision)
+    tuned = look_at_side(spec, spec.tuned_folder, options, values, items, precision=base.precision)
     _forget_model()
     evaluation.before, evaluation.after = base.metrics, tuned.metrics
     if spec.method in (Method.DPO, Method.KTO) and items:

@@ -16,7 +16,7 @@ from torch import nn
 
 from finetuning.training.batching import BatchOrder
 from finetuning.training.checkpoints import CheckpointStore, LoopState
-from finetuning.training.errors import DivergedError
+from finetuning.training.errors import DivergedError, StopRequested
 from finetuning.training.events import (
     CheckpointSaved,
     EvaluationDone,
@@ -89,10 +89,6 @@ class TrainingResult:
         return asdict(self)
 
 
-class _StopRequested(Exception):
-    """Unwinds to the loop from wherever it was asked to stop."""
-
-
 class TrainingLoop:
     """One run over one model. Call `run` once. Raises what `errors.py` names."""
 
@@ -139,7 +135,7 @@ class TrainingLoop:
                 self._warm_up()
                 status = self._train()
                 self._save()
-            except _StopRequested:
+            except StopRequested:
                 status = "stopped"
                 self._optimizer.zero_grad()
                 self._save()
@@ -333,4 +329,4 @@ class TrainingLoop:
 
     def _check(self) -> None:
         if self._processes.any(self._should_stop(), device=self._precision.device):
-            raise _StopRequested
+            raise StopRequested

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ def measure(run: Run, options: RunOptions, *, processes: int = 1) -> Measurement
         options.check()
         typical = order.batches(order.steps_per_epoch // 2)[:TYPICAL_BATCHES]
         padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in typical)
-        typical_seconds = _timed(lambda: [_backward(run, precision, rows) for rows in typical])
+        typical_seconds = sum(_timed(partial(_backward, run, precision, rows)) for rows in typical)
     return Measurement(
         seconds=typical_seconds / padded * _tokens(run, order, steps, processes),
         peak_memory_bytes=peak_memory_bytes(),

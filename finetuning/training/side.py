@@ -89,9 +89,11 @@ def _faster_precision(
     base: BaseModel, renderer: ChatRenderer, options: RunOptions, values: Hyperparameters
 ) -> Precision:
     texts = general_sequences(renderer)[0][:MEASURED_TEXTS]
-    return choose_precision(
-        values.precision, device=base.model.device.type, work=lambda: _loss(base, texts, options, values)
-    )
+
+    def work() -> None:
+        _loss(base, texts, options, values)
+
+    return choose_precision(values.precision, device=base.model.device.type, work=work)
 
 
 def _held_out_metrics(
@@ -233,9 +235,9 @@ def _answers(
     """As the engine would write them: with the weights in the format of their folder. Left out: what does not fit."""
     window = base.context_window - ANSWER_TOKENS
     usable = [number for number, (prompt, _) in enumerate(prompts) if _fits(renderer, prompt, window)]
-    model = base.model.to(base.dtype)
+    model: Any = base.model
     texts = write_answers(
-        model,
+        model.to(base.dtype),
         renderer,
         [prompts[number][0] for number in usable],
         max_new_tokens=min(ANSWER_TOKENS, base.context_window // 2),

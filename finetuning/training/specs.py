@@ -82,6 +82,13 @@ class Spec:
         spec._check()
         return spec
 
+    @property
+    def tuned_folder(self) -> Path:
+        """Raises `SpecError`."""
+        if self.tuned is None:
+            raise SpecError("The spec names no tuned model to evaluate.")
+        return self.tuned
+
     def rows(self, split: str) -> list[Row]:
         """Raises `DataError` for a file that is not there or broken. A split without a file has no rows."""
         return list(read_rows(self.files[split])) if split in self.files else []

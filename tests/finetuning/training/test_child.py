@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import random
 import shutil
 import signal
@@ -106,6 +107,7 @@ def test_asked_to_stop_it_writes_a_checkpoint_and_goes_on_later(data, whole, tmp
     folder = make_run(data, tmp_path / "run", sample_prompts=["hi 1"])
     with Child(folder) as child:
         child.wait_for("StepDone", count=5)
+        assert os.getpriority(os.PRIO_PROCESS, child.process.pid) >= 10
         if how == "end of input":
             child.process.stdin.close()
         elif how == "word":

@@ -119,6 +119,17 @@ def test_only_the_adapter_is_trained_with_lora(base, tmp_path):
     assert 0 < started.trainable_parameters < started.parameters / 2
 
 
+def test_one_batch_of_four_trains_like_four_of_one(base, tmp_path):
+    """The rows have different numbers of trained tokens: a mean of means would weigh them wrongly."""
+    outcomes = []
+    for size, steps in ((4, 1), (1, 4)):
+        values = replace(VALUES, per_device_train_batch_size=size, gradient_accumulation_steps=steps, lora_dropout=0.0)
+        outcomes.append(train(base, tmp_path / f"of-{size}", values=replace(values, learning_rate=0.001)))
+    losses = [[evaluation["eval_loss"] for evaluation in outcome.result.evaluations] for outcome in outcomes]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and losses[0][-1] < losses[0][0]
+    assert outcomes[0].result.train_loss == pytest.approx(outcomes[1].result.train_loss, rel=1e-4)
+
+
 @pytest.mark.parametrize("method", [Method.LORA_SFT, Method.FULL_SFT])
 def test_interrupted_and_resumed_run_ends_in_the_same_weights_and_losses(base, tmp_path, method):
     whole = train(base, tmp_path / "whole", method=method)
