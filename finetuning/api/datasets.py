@@ -56,7 +56,9 @@ class LayoutChoice(RequestSchema):
 
 
 class ExampleChange(RequestSchema):
-    content: dict[str, Any] | None = Field(None, description="In the shape the row has now.")
+    content: dict[str, Any] | None = Field(
+        None, description="In the shape the row has now.", examples=[{"text": "A fine film.", "label": "good"}]
+    )
     label: str | None = None
     status: Literal["pending", "approved", "rejected"] | None = Field(None, examples=["approved"])
 
@@ -130,9 +132,9 @@ def create_dataset(request: HttpRequest, body: DatasetCreation) -> Status[dict[s
 def build_from_conversations(request: HttpRequest, body: ConversationDataset) -> Status[dict[str, Any]]:
     """Only what people agreed to. The rows wait for review."""
     check_curator(request.auth)
-    if (body.name is None) == (body.dataset_id is None):
-        raise InvalidError("Give either the name of a new dataset or the id of one that is there.")
     target = body.name if body.dataset_id is None else _get(request, body.dataset_id)
+    if target is None or None not in (body.name, body.dataset_id):
+        raise InvalidError("Give either the name of a new dataset or the id of one that is there.")
     source_import = build_dataset(target, Filters.from_dict(body.filters), user=request.auth)
     return Status(201, dataset_to_dict(source_import.dataset) | {"import": import_to_dict(source_import)})
 
