@@ -20,11 +20,11 @@ from finetuning.models import Dataset, DatasetImport, Example
 from finetuning.scanning import scan_example
 
 Origin = Example.Origin
-FIELDS = {field.column: field for field in Example._meta.concrete_fields if not field.primary_key}
+FIELDS = {str(field.column): field for field in Example._meta.concrete_fields if not field.primary_key}
 COLUMNS = tuple(FIELDS)
 CONVERTED_COLUMNS = frozenset(
-    field.column
-    for field in FIELDS.values()
+    column
+    for column, field in FIELDS.items()
     if isinstance(field, models.JSONField | models.UUIDField | models.DateTimeField | models.ForeignKey)
 )
 

@@ -76,7 +76,8 @@ def mask_examples(examples: QuerySet[Example], *, user: User | None) -> int:
 
 def delete_examples(examples: QuerySet[Example]) -> int:
     """Frozen versions keep what they hold; see `redaction` for those."""
-    removed, datasets = 0, set()
+    removed = 0
+    datasets: set[int] = set()
     for ids in _in_ids(examples):
         batch = Example.objects.filter(pk__in=ids)
         datasets.update(batch.values_list("dataset", flat=True))
@@ -87,7 +88,8 @@ def delete_examples(examples: QuerySet[Example]) -> int:
 
 
 def _decide(examples: QuerySet[Example], status: Status, user: User | None) -> int:
-    decided, datasets = 0, set()
+    decided = 0
+    datasets: set[int] = set()
     for ids in _in_ids(examples.exclude(status=status), DECIDED_AT_ONCE):
         batch = Example.objects.filter(pk__in=ids)
         datasets.update(batch.values_list("dataset", flat=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 from collections.abc import Iterator
@@ -55,16 +56,13 @@ def _iterate_export(version: DatasetVersion, splits: tuple[str, ...]) -> Iterato
 
 def iterate_hashes(version: DatasetVersion) -> Iterator[tuple[int, str, str]]:
     """Id, content hash and split of every row, in the order of the ids."""
-    readers = {split: read_rows(version, split) for split in SPLITS}
-    heads = {split: next(rows, None) for split, rows in readers.items()}
-    while True:
-        waiting = [(row["id"], split) for split, row in heads.items() if row is not None]
-        if not waiting:
-            return
-        row_id, split = min(waiting)
-        row = heads[split]
-        heads[split] = next(readers[split], None)
-        yield row_id, row["hash"], split
+    sources = [_iterate_split(version, split) for split in SPLITS]
+    yield from heapq.merge(*sources)
+
+
+def _iterate_split(version: DatasetVersion, split: str) -> Iterator[tuple[int, str, str]]:
+    for row in read_rows(version, split):
+        yield row["id"], row["hash"], split
 
 
 def hash_files(version: DatasetVersion) -> str:

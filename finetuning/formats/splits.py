@@ -44,13 +44,20 @@ def assign_splits(items: Sequence[SplitItem], *, seed: int, shares: Mapping[str,
 
 def _order_groups(items: Iterable[SplitItem], seed: int) -> list[list[tuple[str, int]]]:
     """For each label its groups with their sizes, shuffled by the seed. A group belongs to its most frequent label."""
-    labels: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    sizes: Counter[str] = Counter()
+    labels: dict[str, str] = {}
+    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)  # of groups only: one for each row would be large
     for item in items:
-        labels[item.key][item.label] += 1
+        key = item.key
+        sizes[key] += 1
+        labels[key] = item.label
+        if item.group:
+            counted[key][item.label] += 1
+    for key, counts in counted.items():
+        labels[key] = min(counts, key=lambda name: (-counts[name], name))
     strata: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
-    for key, counts in labels.items():
-        label = min(counts, key=lambda name: (-counts[name], name))
-        strata[label].append((key, counts.total()))
+    for key, label in labels.items():
+        strata[label].append((key, sizes[key]))
 
     def place(group: tuple[str, int]) -> bytes:
         return sha256(f"{seed} {group[0]}".encode("utf-8", "surrogatepass")).digest()
