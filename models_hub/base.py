@@ -74,7 +74,14 @@ class Finished:
     usage: Usage | None = None
 
 
-ReplyPart = TextDelta | ReasoningDelta | Labels | Finished
+@dataclass(frozen=True)
+class UsageSoFar:
+    """From providers that count as they go: what a reply that is cut short has used."""
+
+    usage: Usage
+
+
+ReplyPart = TextDelta | ReasoningDelta | Labels | UsageSoFar | Finished
 
 
 class ChatModel(Protocol):

@@ -205,6 +205,7 @@ class ReplyHub:
         (outcome,) = await asyncio.gather(reply.task, return_exceptions=True)
         reply.is_ending = True
         if not reply.is_lost:
+            await producer.count(outcome)
             await self._end(reply, producer.end(outcome))
 
     async def _log_exists(self, reply: RunningReply) -> bool:

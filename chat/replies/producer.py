@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 import structlog
@@ -23,15 +23,21 @@ from models_hub.base import (
     Finished,
     Labels,
     ModelHubError,
+    PromptMessage,
     ProviderBadResponseError,
     ProviderError,
     ProviderRefusedError,
     ProviderUnreachableError,
     ReasoningDelta,
+    Role,
     TextDelta,
+    Usage,
+    UsageSoFar,
 )
 from models_hub.targets import ENGINE, ModelTarget
 
+# Whoever presses Stop waits for it.
+LONGEST_COUNT = 0.5
 logger = structlog.get_logger(__name__)
 
 
@@ -43,11 +49,28 @@ class Producer:
         self._job = job
         self._on_text = on_text
         self._started = time.monotonic()
+        self._asked: tuple[ChatModel, Sequence[PromptMessage]] | None = None
         self._end = ReplyEnd(status=Message.Status.COMPLETE, content="", messages_left_out=job.left_out)
 
     async def produce(self) -> None:
         """Stream the answer into the reply. Raises a ModelHubError, or CancelledError when it is stopped."""
         await self._ask_in_turn()
+
+    async def count(self, outcome: BaseException | None) -> None:
+        """What a reply that was cut short has used: providers say it only at the end, but our engine counts for us."""
+        was_cut = self._reply.cancel_requested or isinstance(outcome, ModelHubError)
+        if self._end.usage or not was_cut or not self._asked or not self._reply.content:
+            return
+        model, prompt = self._asked
+        before = prompt[:-1] if prompt[-1].role == Role.ASSISTANT else prompt
+        whole = (*before, PromptMessage(Role.ASSISTANT, self._reply.content))
+        try:
+            async with asyncio.timeout(LONGEST_COUNT):
+                counts = await asyncio.gather(model.count_tokens(prompt), model.count_tokens(whole))
+        except (ModelHubError, TimeoutError):
+            return
+        if None not in counts:
+            self._end.usage = Usage(counts[0], max(0, counts[1] - counts[0]))
 
     def end(self, outcome: BaseException | None) -> ReplyEnd:
         """How it ended, given what `produce` raised."""
@@ -111,7 +134,7 @@ class Producer:
             return await self._stream(model, shorter)
 
     async def _stream(self, model: ChatModel, prompt: context.FittedPrompt) -> None:
-        reply = self._reply
+        reply, self._asked = self._reply, (model, prompt.messages)
         async with aclosing(model.stream(prompt.messages, options=self._job.options)) as parts:
             async for part in parts:
                 match part:
@@ -123,6 +146,8 @@ class Producer:
                         self._note_progress()
                     case Labels(labels):
                         self._end.labels = [{"label": storable(item.label), "score": item.score} for item in labels]
+                    case UsageSoFar(usage):
+                        self._end.usage = usage
                     case Finished(finish_reason, usage):
                         self._end.finish_reason, self._end.usage = finish_reason, usage
 

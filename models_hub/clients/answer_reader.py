@@ -15,6 +15,7 @@ from models_hub.base import (
     TextDelta,
     Usage,
 )
+from models_hub.clients.counts import read_usage
 from models_hub.clients.errors import error_from_answer
 from models_hub.clients.thinking import ThinkSplitter
 from models_hub.targets import ModelTarget
@@ -37,7 +38,7 @@ class AnswerReader:
         self._target = target
         self._thinking = ThinkSplitter(is_continuation=is_continuation)
         self._finish_reason: FinishReason | None = None
-        self._usage: Usage | None = None
+        self.usage: Usage | None = None
         self._has_text = is_continuation
         self._thoughts: list[str] = []
         self._carry = ""
@@ -77,7 +78,7 @@ class AnswerReader:
         if not self._has_text and self._thoughts:
             # A model that only thought has said that much: better its thoughts than an empty answer.
             parts.append(TextDelta("".join(self._thoughts)))
-        return [*parts, Finished(self._finish_reason, self._usage)]
+        return [*parts, Finished(self._finish_reason, self.usage)]
 
     def _read_event(self, event: bytes, parts: list[WrittenPart]) -> None:
         try:
@@ -90,8 +91,6 @@ class AnswerReader:
         raise error_from_answer(self._target, None, fields["error"])
 
     def _read_fields(self, fields: dict, parts: list[WrittenPart]) -> None:
-        if isinstance(fields.get("usage"), dict):
-            self._usage = _read_usage(fields["usage"])
         for choice in fields.get("choices") or ():
             delta = choice.get("delta") or {}
             reasoning = delta.get("reasoning_content") or delta.get("reasoning")
@@ -104,6 +103,14 @@ class AnswerReader:
                 parts.extend(self._thinking.feed(content))
             if choice.get("finish_reason"):
                 self._finish(choice["finish_reason"])
+        self._count(fields.get("usage"))
+
+    def _count(self, usage: object) -> None:
+        try:
+            self.usage = read_usage(usage) or self.usage
+        except ProviderBadResponseError:
+            if not self.has_finished:  # the answer itself is whole, and no count takes it back
+                raise
 
     def _finish(self, reason: str) -> None:
         if reason == "error":
@@ -135,8 +142,3 @@ class AnswerReader:
         if "\ud800" <= text[-1:] <= "\udbff":
             text, self._carry = text[:-1], text[-1]
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _read_usage(usage: dict) -> Usage | None:
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return Usage(prompt, completion) if isinstance(prompt, int) and isinstance(completion, int) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models_hub.base import LabelScore, ProviderBadResponseError, Usage
+from models_hub.clients.counts import read_scores, read_usage
 from models_hub.clients.openai_chat import OpenAIChatModel
 from models_hub.clients.transformers_chat import check_is_served
 
@@ -25,7 +26,7 @@ class DistilBertClassifier:
         rows = _rows(answer)
         if len(rows) != len(texts) or not all(rows):
             raise ProviderBadResponseError("The engine did not label every text.")
-        return [_read_scores(row) for row in rows], read_usage(answer)
+        return [read_scores(row) for row in rows], read_usage(answer.get("usage"))
 
     async def check(self) -> None:
         await check_is_served(self._connection)
@@ -47,20 +48,13 @@ class DistilBertMaskFiller:
         if continue_tokens:
             body["continue_tokens"] = continue_tokens
         answer = await self._connection.post("/fill-mask", body)
-        masks = [_read_scores(candidates) for candidates in _rows(answer)]
+        masks = [read_scores(candidates) for candidates in _rows(answer)]
         if not masks or not all(masks):
             raise ProviderBadResponseError("The engine did not fill the masks.")
-        return masks, read_usage(answer)
+        return masks, read_usage(answer.get("usage"))
 
     async def check(self) -> None:
         await check_is_served(self._connection)
-
-
-def read_usage(answer: dict) -> Usage | None:
-    usage = answer.get("usage")
-    if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
-        return None
-    return Usage(usage["prompt_tokens"], int(usage.get("completion_tokens") or 0))
 
 
 def _rows(answer: dict) -> list:
@@ -68,12 +62,3 @@ def _rows(answer: dict) -> list:
     if not isinstance(rows, list):
         raise ProviderBadResponseError("The engine sent an answer that makes no sense.")
     return rows
-
-
-def _read_scores(row: object) -> list[LabelScore]:
-    """Best first. Raises ProviderBadResponseError."""
-    try:
-        scores = [LabelScore(str(item["label"]), float(item["score"])) for item in row]  # type: ignore[attr-defined]
-    except (TypeError, KeyError, ValueError) as error:
-        raise ProviderBadResponseError("The engine sent labels that make no sense.") from error
-    return sorted(scores, key=lambda score: -score.score)

@@ -17,6 +17,7 @@ from models_hub.base import (
     ReplyOptions,
     ReplyPart,
     Role,
+    UsageSoFar,
 )
 from models_hub.clients.answer_reader import AnswerReader
 from models_hub.clients.errors import error_from_answer, mapped_errors
@@ -53,7 +54,7 @@ class OpenAIChatModel:
             try:
                 async with aclosing(self._attempt(messages, options)) as parts:
                     async for part in parts:
-                        is_shown = True
+                        is_shown = is_shown or not isinstance(part, UsageSoFar)
                         yield part
                 return
             except ModelHubError as error:
@@ -114,6 +115,8 @@ class OpenAIChatModel:
                 chunk = await self._next(chunks, reader)
                 for part in reader.read(decoder.feed(chunk) if chunk else decoder.finish()):
                     yield part
+                if reader.usage and not reader.has_finished:
+                    yield UsageSoFar(reader.usage)
                 if not chunk:
                     break
             if reader.has_finished:

@@ -72,7 +72,7 @@ async def test_a_stop_ends_a_reply_whose_model_was_not_asked_yet(alice, model, c
 
 @pytest.mark.parametrize("usage", [Usage(-1, 3), Usage(1, 2**70)])
 async def test_a_count_that_no_column_takes_does_not_keep_a_reply_open(alice, model, connect, monkeypatch, usage):
-    monkeypatch.setattr("models_hub.clients.answer_reader._read_usage", lambda fields: usage)
+    monkeypatch.setattr("models_hub.clients.answer_reader.read_usage", lambda fields: usage)
     socket = await connect(alice)
     started = await socket.ask("[[tokens=3]]", model="scripted")
     ended = await socket.finish(started["id"])

@@ -9,7 +9,8 @@ A script is `key=value` pairs joined by `+`. It is read, later ones winning, fro
     text=KIND       words (`w0 w1 `), multibyte, markdown, wide (10,000 characters a token), echo (the question),
                      clock (each token is the moment it is sent)
     reasoning=N     N tokens of reasoning_content first    think=N   N tokens inside <think></think> first
-    usage=no        never says usage                       finish=F  the finish reason (stop); `none`: ends without one
+    usage=no        never says usage (`running`: with each token)
+    finish=F        the finish reason (stop); `none`: ends without one
     linger=yes      says the finish reason, then neither usage nor good-bye
     noise=yes       empty choices, comments and unknown fields between the chunks
 
@@ -224,6 +225,10 @@ class Upstream:
             if script.kind == "clock":
                 text = f"{time.monotonic():.4f} "
             waiting.append(noise + head + encoded(name, text) + ending)
+            if script.values.get("usage") == "running":
+                waiting.append(
+                    sse(json.dumps({"choices": [], "usage": script.usage | {"completion_tokens": index + 1}}))
+                )
             record.tokens_sent += 1
             if script.rate or len(waiting) == CHUNKS_AT_ONCE:
                 await response.write(b"".join(waiting))
