@@ -288,7 +288,7 @@ def is_refused(response: HttpResponse) -> bool:
 
 
 def text_of(response: HttpResponse) -> str:
-    content = b"".join(response.streaming_content) if response.streaming else response.content
+    content = b"".join(response)
     return content.decode("utf-8", "replace") + str(response.headers) + str(response.cookies)
 
 
