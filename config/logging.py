@@ -11,6 +11,11 @@ from structlog.typing import Processor
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("console", "json")
+# They say one line for each thing they start, or for each task with its arguments, every few seconds.
+TALKATIVE = (
+    *("daphne", "httpx", "httpx2", "asyncio", "amqp"),
+    *("celery.beat", "celery.worker.strategy", "celery.app.trace"),
+)
 
 
 def build_logging(level: str, output: str) -> dict[str, Any]:
@@ -41,8 +46,7 @@ def build_logging(level: str, output: str) -> dict[str, Any]:
             # A refused request is in our request log, with its duration.
             "django.request": {"level": "ERROR", "filters": ["no_503"]},
             "django.channels.server": {"level": "WARNING"},
-            # They say one line for each thing they start, or for each task with its arguments.
-            **{name: {"level": "WARNING"} for name in ("daphne", "httpx", "httpx2", "asyncio", "celery.beat", "amqp")},
+            **{name: {"level": "WARNING"} for name in TALKATIVE},
         },
     }
 
