@@ -14,7 +14,7 @@ from django.db.models.functions import Cast
 
 from accounts.models import User
 from chat.errors import InvalidError
-from chat.models import Conversation, Feedback, Message
+from chat.models import Choice, Conversation, Correction, Feedback, Message
 from chat.replies.prompt import system_prompt_of, take_context
 from config.app_settings import get_settings
 from finetuning import formats
@@ -34,12 +34,18 @@ Origin = Example.Origin
 # An answer that somebody cut off, or that ended at its longest, would teach the model to break off.
 WHOLE = Q(status=Message.Status.COMPLETE, finish_reason__in=["", FinishReason.STOP])
 
+# Asked so, a database begins with the few that are corrected instead of with all messages there are.
+_CORRECTED = Correction.objects.values("message")
+
+
+def _allowed(conversation: str = "") -> Q:
+    """The one rule of what may be trained on: its owner agreed, did not exclude it, and did not delete it."""
+    rule = {"owner__training_consent_at__isnull": False, "is_excluded_from_training": False, "deleted_at": None}
+    return Q(**{conversation + name: value for name, value in rule.items()})
+
 
 def consented_conversations() -> QuerySet[Conversation]:
-    """The one rule of what may be trained on: its owner agreed, did not exclude it, and did not delete it."""
-    return Conversation.objects.filter(
-        owner__training_consent_at__isnull=False, is_excluded_from_training=False, deleted_at=None
-    )
+    return Conversation.objects.filter(_allowed())
 
 
 def withdrawn_rows(rows: QuerySet[Row]) -> QuerySet[Row]:
@@ -53,14 +59,14 @@ def withdrawn_rows(rows: QuerySet[Row]) -> QuerySet[Row]:
 
 def trainable_messages() -> QuerySet[Message]:
     """The replies one may learn from: of a model that converses, with words, neither failed nor interrupted."""
-    spoken = Message.objects.filter(
+    return Message.objects.filter(
+        _allowed("conversation__"),
         Q(version=None) | Q(version__model__task=RegisteredModel.Task.CHAT),
         role=Role.ASSISTANT,
         parent__role=Role.USER,
         status__in=[Message.Status.COMPLETE, Message.Status.STOPPED],
         labels__isnull=True,
-    )
-    return spoken.filter(conversation__in=consented_conversations()).exclude(content="")
+    ).exclude(content="")
 
 
 def count_rows(filters: Filters, *, user: User) -> int:
@@ -120,10 +126,10 @@ class _Source:
 
 def _sources(filters: Filters) -> list[_Source]:
     replies = _matching(filters)
-    corrected = replies.filter(correction__isnull=False)
+    corrected = replies.filter(id__in=_CORRECTED)
     plain = ("conversation", "parent", "version")
     if filters.kind == KTO:
-        rated = replies.filter(WHOLE, feedback__isnull=False)
+        rated = replies.filter(WHOLE, feedback__rating__in=Feedback.Rating.values)
         return [_Source(Origin.RATING, rated, _kto_example, (*plain, "feedback"))]
     if filters.kind == PREFERENCE:
         pairs = (*plain, "parent__choice__chosen")
@@ -143,7 +149,7 @@ def _matching(filters: Filters) -> QuerySet[Message]:
     if filters.rating is not None:
         rows = rows.filter(feedback__rating=filters.rating)
     if filters.corrected is not None:
-        rows = rows.filter(correction__isnull=not filters.corrected)
+        rows = rows.filter(id__in=_CORRECTED) if filters.corrected else rows.filter(correction=None)
     if filters.model:
         rows = rows.filter(version__model__slug=filters.model)
     if filters.version is not None:
@@ -165,8 +171,8 @@ def _tagged(rows: QuerySet[Message], tags: tuple[str, ...]) -> QuerySet[Message]
 
 def _rejected(replies: QuerySet[Message]) -> QuerySet[Message]:
     """The other answers to the questions whose chosen answer is one of these."""
-    chosen = replies.filter(WHOLE).values("id")
-    others = trainable_messages().filter(parent__choice__chosen__in=chosen)
+    questions = Choice.objects.filter(chosen__in=replies.filter(WHOLE).values("id")).values("question")
+    others = trainable_messages().filter(parent__in=questions)
     return others.exclude(id=F("parent__choice__chosen")).exclude(content=F("parent__choice__chosen__content"))
 
 
