@@ -17,6 +17,7 @@ def make_dataset_values(admin, *, name: str) -> dict[str, Any]:
     for count in (11, 1):
         add_rows(dataset, count)
         datasets.freeze_now(dataset, user=admin)
+    add_rows(dataset, 1)  # so that there is something new to freeze
     part, newest, columns = (datasets.create_dataset(f"{name} {n}", user=admin) for n in range(3))
     uploads = {
         item: datasets.start_upload(item, file_name=name, size=len("{}"), user=admin)
