@@ -9,7 +9,7 @@ from operator import or_
 from typing import TypeVar
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet, TextField
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 
 from accounts.models import User
@@ -171,7 +171,8 @@ def _tagged(rows: QuerySet[Message], tags: tuple[str, ...]) -> QuerySet[Message]
 
 def _rejected(replies: QuerySet[Message]) -> QuerySet[Message]:
     """The other answers to the questions whose chosen answer is one of these."""
-    questions = Choice.objects.filter(chosen__in=replies.filter(WHOLE).values("id")).values("question")
+    chosen = replies.filter(WHOLE, id=OuterRef("chosen"))
+    questions = Choice.objects.filter(Exists(chosen)).values("question")
     others = trainable_messages().filter(parent__in=questions)
     return others.exclude(id=F("parent__choice__chosen")).exclude(content=F("parent__choice__chosen__content"))
 
