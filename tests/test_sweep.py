@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -154,6 +154,7 @@ def rows_of_everybody(admin: User) -> dict[str, Any]:
     schedule = Schedule.objects.create(name=SECRET, dataset=job.dataset_version.dataset, created_by=admin, **recipe)
     return make_dataset_values(admin, name=f"{SECRET} rows") | {
         "job_id": job.pk,
+        "api:retry_job job_id": make_job(admin, "cancelled", name=SECRET).pk,
         "schedule_id": schedule.pk,
         "slug": "scripted",
         "number": 2,
@@ -185,7 +186,17 @@ def people(alice, charlie, admin_user) -> dict[str, User | None]:
 
 
 @pytest.fixture
-def ground(people, upstream) -> Ground:  # noqa: F811
+def model_cache(settings, tmp_path) -> None:
+    """Weights that can be trained, as far as anybody looks before a training."""
+    folder = tmp_path / "smollm2-135m-instruct"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).touch()
+    settings.DIALOOP = replace(settings.DIALOOP, model_cache_dir=tmp_path)
+
+
+@pytest.fixture
+def ground(people, upstream, model_cache) -> Ground:  # noqa: F811
     make_model(upstream)
     values = secret_rows(people["owner"]) | rows_of_everybody(people["admin"])
     schema = api.get_openapi_schema()

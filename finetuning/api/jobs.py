@@ -78,14 +78,14 @@ class JobQuery(Schema):
 class NewJob(RequestSchema):
     method: str = Field(examples=["lora_sft"], description="lora_sft, full_sft, dpo, kto, classification, masked_lm.")
     base: str = Field(examples=["smollm2-135m-instruct"], description="slug, slug@3 or slug@alias.")
-    dataset: int | str = Field(description="Its id or its name.")
+    dataset: int | str = Field(description="Its id or its name.", examples=["Support answers"])
     dataset_version: int | None = Field(None, ge=1, le=2**31 - 1, description="Null: the newest, frozen if need be.")
     target: str = Field("", description="Slug of the model that gets the new version; empty: suggested.")
     name: str = ""
     hyperparameters: dict[str, Any] = Field({}, examples=[{"num_train_epochs": 2}])
     system_prompt: str = ""
     sample_prompts: list[str] = []
-    run_at: datetime | None = Field(None, description="Not before this moment.")
+    run_at: datetime | None = Field(None, description="Not before this moment.", examples=["2031-01-31T02:00:00Z"])
     hold: bool = Field(False, description="Check the data, then wait until it is started.")
     priority: int = 0
     request_key: str = Field("", description="The same one again gives the same job.")

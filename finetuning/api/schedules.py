@@ -50,7 +50,7 @@ class ScheduleList(Schema):
 
 class NewSchedule(RequestSchema):
     name: str = Field(examples=["Every Sunday"])
-    dataset: int | str = Field(description="Its id or its name.")
+    dataset: int | str = Field(description="Its id or its name.", examples=["Support answers"])
     method: str = Field(examples=["lora_sft"])
     base: str = Field(examples=["smollm2-135m-instruct"])
     cron: str = Field(examples=["0 2 * * sun"])
@@ -65,7 +65,7 @@ class NewSchedule(RequestSchema):
 
 class ScheduleChange(RequestSchema):
     name: str | None = Field(None, examples=["Every Monday"])
-    dataset: int | str | None = None
+    dataset: int | str | None = Field(None, examples=["Support answers"])
     method: str | None = Field(None, examples=["lora_sft"])
     base: str | None = Field(None, examples=["smollm2-135m-instruct"])
     cron: str | None = Field(None, examples=["0 2 * * mon"])

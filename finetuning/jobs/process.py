@@ -19,8 +19,8 @@ from finetuning.training.environment import CHILD_ENVIRONMENT
 
 MODULE = "finetuning.training.child"
 PID = "child.pid"
-# After it was asked to stop. What it has not stored by then is computed again.
-TERM_AFTER, KILL_AFTER = 5.0, 8.0
+# After it was asked to stop: a cancelled job has ended within ten seconds on a busy machine too.
+TERM_AFTER, KILL_AFTER = 4.0, 7.0
 VMSTAT = Path("/proc/vmstat")
 
 
