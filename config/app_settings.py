@@ -40,6 +40,7 @@ class AppSettings:
     engine_memory_mb: int
     engine_max_batch: int
     training_workers: int
+    training_processes: int
     signup: str
     superuser_username: str
     superuser_email: str

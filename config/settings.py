@@ -74,6 +74,7 @@ DIALOOP = AppSettings(
     engine_memory_mb=env.whole("ENGINE_MEMORY_MB", 4096, 256),
     engine_max_batch=env.whole("ENGINE_MAX_BATCH", 32, 1, 1024),
     training_workers=env.whole("TRAINING_WORKERS", 1, 1, 64),
+    training_processes=env.whole("TRAINING_PROCESSES", 1, 1, 64),
     signup=env.choice("SIGNUP", "approval", ("open", "approval", "closed")),
     superuser_username=env.text("DJANGO_SUPERUSER_USERNAME"),
     superuser_email=env.text("DJANGO_SUPERUSER_EMAIL"),

@@ -32,6 +32,7 @@ def make_spec(
         "sample_prompts": job.sample_prompts,
         "use_gpu": get_settings().use_gpu,
         "adapter": None,
+        "processes": get_settings().training_processes,
         "tuned": str(tuned) if tuned else None,
         "prompts": list(prompts),
     }
