@@ -181,7 +181,11 @@ def queue_to_dict() -> dict[str, Any]:
     rows = list(FineTuningJob.objects.exclude(status__in=ENDED_JOBS).order_by("created_at").values(*fields)[:MAX_QUEUE])
     newest_end = FineTuningJob.objects.aggregate(at=Max("finished_at"))["at"]
     marks = [f"{row['id'].hex}{row['status']}{row['priority']}{row['is_held']}{row['run_at']}" for row in rows]
-    jobs = [{**row, "id": str(row["id"]), "run_at": _moment(row["run_at"])} for row in rows]
+    labels = dict(FineTuningJob.Status.choices)
+    changed = [
+        {"id": str(row["id"]), "status_label": labels[row["status"]], "run_at": _moment(row["run_at"])} for row in rows
+    ]
+    jobs = [{**row, **more} for row, more in zip(rows, changed, strict=True)]
     return {"is_paused": paused, "jobs": jobs, "revision": f"{paused}|{newest_end}|{'|'.join(marks)}"}
 
 

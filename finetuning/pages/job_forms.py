@@ -19,6 +19,7 @@ from finetuning.jobs import suggest_target, trainable_bases
 from finetuning.models import Dataset, DatasetVersion, Example, FineTuningJob
 from finetuning.models.jobs import METHODS as METHOD_CHOICES
 from finetuning.pages.job_words import CAUSAL, FIELDS, METHODS, REASONS, Field
+from finetuning.templatetags.job_figures import figure
 from finetuning.training.hyperparameters import Hyperparameters, Method
 from finetuning.training.specs import KINDS
 
@@ -84,7 +85,7 @@ class RecipeForm(forms.Form):
     @property
     def suggested_target(self) -> str:
         base = self.value("base") if self.value("base") in self.bases else next(iter(self.bases), "")
-        return suggest_target(base, self.dataset) if base and self.dataset else ""
+        return suggest_target(base, self.dataset, method=self.chosen_method) if base and self.dataset else ""
 
     @property
     def hyperparameters(self) -> list[dict[str, Any]]:
@@ -94,7 +95,7 @@ class RecipeForm(forms.Form):
                 "name": HYPERPARAMETER + name,
                 "field": field,
                 "value": self.value(HYPERPARAMETER + name),
-                "default": printed(getattr(self.defaults, name)),
+                "default": _default(getattr(self.defaults, name)),
                 "reason": REASONS.get(name, {}).get(self.chosen_method, ""),
                 "errors": self.errors.get(HYPERPARAMETER + name, []) if self.is_bound else [],
             }
@@ -255,6 +256,9 @@ def _parse(text: str, field: Field) -> Any:
 
 
 def printed(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    """As it can be typed, and read again without loss."""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _default(value: Any) -> str:
+    return printed(value) if value is None or isinstance(value, bool) else figure(value)

@@ -15,7 +15,7 @@ from finetuning.pages.job_words import ADVICE, FIELDS, METRICS, SOURCES, UNKNOWN
 from models_hub.models import PRODUCTION, ModelVersion
 
 MAX_MATRIX = 20
-MAX_SAMPLES = 12
+FIRST_SAMPLES, MAX_SAMPLES = 3, 12
 SHADES = 8
 PREFLIGHT = "preflight"
 # A change of less than one in a hundred is nothing that a person would notice.
@@ -93,7 +93,9 @@ class Report:
     refused: int
     refused_by_code: Sequence[tuple[str, int]]
     settings: Sequence[Setting]
+    more_settings: Sequence[Setting]
     samples: Sequence[Mapping[str, Any]]
+    more_samples: Sequence[Mapping[str, Any]]
 
     @property
     def can_run(self) -> bool:
@@ -105,17 +107,28 @@ def show_preflight(job: FineTuningJob) -> Report | None:
     if not raw:
         return None
     codes = raw.get("excluded_codes") or {}
-    chosen = job.hyperparameters
-    settings = [Setting(name, _label(name), value, name in chosen) for name, value in _resolved(job).items()]
+    settings = _settings(job)
+    samples = raw.get("samples") or ()
     return Report(
         raw=raw,
         lengths=draw_bars(raw.get("length_histogram") or {}),
         labels=draw_shares(raw.get("labels") or {}),
         refused=sum(codes.values()) or len(raw.get("excluded") or ()),
         refused_by_code=sorted(codes.items(), key=lambda item: -item[1]),
-        settings=sorted(settings, key=lambda item: (not item.is_chosen, item.name not in FIELDS)),
-        samples=(raw.get("samples") or ())[:MAX_SAMPLES],
+        settings=[setting for setting in settings if setting.name in FIELDS],
+        more_settings=[setting for setting in settings if setting.name not in FIELDS],
+        samples=samples[:FIRST_SAMPLES],
+        more_samples=samples[FIRST_SAMPLES:MAX_SAMPLES],
     )
+
+
+def _settings(job: FineTuningJob) -> list[Setting]:
+    """Those that mean something for the method: what was chosen first, then in the order of the form."""
+    order = list(FIELDS)
+    resolved = _resolved(job)
+    names = [name for name in resolved if name not in FIELDS or job.method in FIELDS[name].methods]
+    names.sort(key=lambda name: (name not in job.hyperparameters, order.index(name) if name in FIELDS else len(order)))
+    return [Setting(name, _label(name), resolved[name], name in job.hyperparameters) for name in names]
 
 
 def draw_bars(histogram: Mapping[str, int]) -> list[LengthBar]:

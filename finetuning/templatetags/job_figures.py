@@ -28,7 +28,9 @@ def figure(value: float | None) -> str:
     """Four significant digits: 1.234, 0.0567, 2e-05, 1,234."""
     if value is None or value == "":
         return MISSING
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int) or abs(value) >= 1_000:
         return f"{value:,.0f}"

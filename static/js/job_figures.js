@@ -23,10 +23,20 @@ export function figure(value) {
   return String(Number(value.toPrecision(4)));
 }
 
+/** How far a job is, in the words of `_job_progress.html`. The estimate is of the steps alone. */
+export function progressOf(job) {
+  const isStepping = job.status === "running" && ["measuring", "training"].includes(job.phase);
+  return {
+    phase: job.status === "cancelling" ? "Being cancelled" : capitalised(job.phase || job.status_label),
+    steps: job.total_steps ? `step ${count(job.step)} of ${count(job.total_steps)}` : "",
+    eta: job.eta_seconds && isStepping ? `about ${duration(job.eta_seconds)} left` : "",
+  };
+}
+
 export function count(value) {
   return value.toLocaleString("en-US");
 }
 
-export function capitalised(text) {
+function capitalised(text) {
   return text ? text[0].toUpperCase() + text.slice(1) : text;
 }

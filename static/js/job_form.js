@@ -51,7 +51,7 @@ function restore() {
 
 document.addEventListener("change", (event) => event.target.form && showChosen(event.target.form));
 document.addEventListener("htmx:beforeSwap", remember);
-document.addEventListener("htmx:afterSwap", () => {
+document.addEventListener("htmx:afterSettle", () => {
   const changed = restore();
   prepare();
   changed?.dispatchEvent(new Event("change", { bubbles: true }));

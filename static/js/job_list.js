@@ -2,7 +2,7 @@
 
 import "./job_common.js";
 import { JobBanner } from "./job_banner.js";
-import { capitalised, count, duration } from "./job_figures.js";
+import { progressOf } from "./job_figures.js";
 import { JobSocket } from "./job_socket.js";
 
 const socket = new JobSocket("/ws/jobs/");
@@ -28,9 +28,7 @@ function showProgress(job) {
   if (!box) return;
   const bar = box.querySelector("[data-bar]");
   if (job.total_steps) Object.assign(bar, { max: job.total_steps, value: job.step });
-  box.querySelector("[data-phase]").textContent = job.status === "cancelling" ? "Being cancelled" : capitalised(job.phase || "running");
-  box.querySelector("[data-steps]").textContent = job.total_steps ? `step ${count(job.step)} of ${count(job.total_steps)}` : "";
-  box.querySelector("[data-eta]").textContent = job.eta_seconds !== null && job.status === "running" ? `about ${duration(job.eta_seconds)} left` : "";
+  for (const [name, text] of Object.entries(progressOf(job))) box.querySelector(`[data-${name}]`).textContent = text;
 }
 
 socket.connect();

@@ -2,7 +2,7 @@
 
 import { LineChart, smooth } from "./charts.js";
 import { JobBanner } from "./job_banner.js";
-import { capitalised, count, duration, figure } from "./job_figures.js";
+import { count, duration, figure, progressOf } from "./job_figures.js";
 import { JobSocket } from "./job_socket.js";
 import { JobState } from "./job_state.js";
 
@@ -59,9 +59,10 @@ class JobPage {
     write("[data-tokens]", count(job.trained_tokens));
     write("[data-seconds]", duration(job.training_seconds));
     write("[data-device]", job.device ? [job.device, job.precision].filter(Boolean).join(", ") : "–");
-    write("[data-phase]", job.status === "cancelling" ? "Being cancelled" : capitalised(job.phase || job.status_label));
-    write("[data-steps]", job.total_steps ? `step ${count(job.step)} of ${count(job.total_steps)}` : "");
-    write("[data-eta]", job.eta_seconds !== null && job.status === "running" ? `about ${duration(job.eta_seconds)} left` : "");
+    const { phase, steps, eta } = progressOf(job);
+    write("[data-phase]", phase);
+    write("[data-steps]", steps);
+    write("[data-eta]", eta);
     const bar = document.querySelector("[data-bar]");
     if (bar && job.total_steps) Object.assign(bar, { max: job.total_steps, value: job.step });
   }

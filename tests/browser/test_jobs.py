@@ -165,8 +165,8 @@ def job_of(page: Page) -> str:
 def test_job_is_made_checked_read_and_started(page: Page, worker: Worker, ground: str):
     page.goto("/jobs/new/")
     page.get_by_label("Dataset").select_option(label=f"{ground}, version 1 (240 rows)")
-    expect(page.get_by_text(re.compile("Empty: tiny-base|Empty: smollm2"))).to_be_visible()
-    page.get_by_label("Base model").select_option("tiny-base")
+    page.get_by_label("Base model").select_option("tiny-base")  # while the answer to the other choice is on its way
+    expect(page.get_by_text("Empty: tiny-base-answers")).to_be_visible()
     page.get_by_label("Name of the job").fill("Careful one")
     page.get_by_label("Sample prompts").fill("When are you open?")
     page.get_by_text("Hyperparameters", exact=True).click()
@@ -176,7 +176,7 @@ def test_job_is_made_checked_read_and_started(page: Page, worker: Worker, ground
     expect(page.get_by_role("heading", name="The data is being checked")).to_be_visible()
     worker.report(job_of(page))
     expect(page.get_by_role("heading", name="Ready to be trained")).to_be_visible()
-    expect(page.get_by_role("group", name="Sample 1")).to_contain_text("Monday to Friday, nine to six.")
+    expect(page.get_by_role("group", name="Sample row")).to_contain_text("Monday to Friday, nine to six.")
     page.get_by_role("button", name="Start the training").click()
     expect(page.get_by_text("The job starts when its turn comes.")).to_be_visible()
     assert worker.state(job_of(page)) == {"status": "queued", "retries": 0, "is_held": False}

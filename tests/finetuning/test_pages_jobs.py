@@ -489,7 +489,7 @@ def test_another_method_shows_what_fits_it_and_keeps_the_rest(curator, version):
     assert "Pairs, version 1" in page
     assert "Support answers" not in page
     assert 'value="Mine"' in page
-    assert 'placeholder="5e-06"' in page
+    assert 'placeholder="5e-6"' in page
     assert not FineTuningJob.objects.exists()
 
 
@@ -556,7 +556,7 @@ WRONG_TIMES = {
     "no time": ({"at": ""}, "Say at what time."),
     "no line": ({"how_often": "cron", "cron": ""}, "Write a cron line"),
     "bad line": ({"how_often": "cron", "cron": "at noon"}, "is not a time"),
-    "never": ({"how_often": "cron", "cron": "0 0 31 2 *"}, "is not a time"),
+    "never": ({"how_often": "cron", "cron": "0 0 31 2 *"}, "never comes"),
     "too few": ({"min_new_examples": "-1"}, "greater than or equal to 0"),
 }
 
@@ -593,7 +593,7 @@ def test_figures_are_short():
         *("–", "0 s", "1 min", "3 min 20 s", "1 h", "2 h 5 min", "1 d 1 h")
     ]
     assert [figure(value) for value in (None, 1.23456, 2e-5, 0.0567, 1234567, 16, "cosine", True)] == [
-        *("–", "1.235", "2e-5", "0.0567", "1,234,567", "16", "cosine", "True")
+        *("–", "1.235", "2e-5", "0.0567", "1,234,567", "16", "cosine", "yes")
     ]
     assert [percent(0.8745), percent(None), bytes_of(2_900_000_000), bytes_of(500)] == [
         "87.5 %",
