@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -26,7 +27,14 @@ AT_LEAST_ONE = (
     "lora_r",
     "lora_alpha",
 )
-NOT_NEGATIVE = ("max_steps", "warmup_steps", "weight_decay", "eval_steps", "save_steps", "early_stopping_patience")
+NOT_NEGATIVE = (
+    *("max_steps", "warmup_steps", "weight_decay", "eval_steps", "save_steps", "early_stopping_patience", "seed"),
+    *("adam_epsilon", "desirable_weight", "undesirable_weight"),
+)
+# More cannot be meant, and neither a database column nor the machine could hold what would come of it.
+MOST = {"num_train_epochs": 1_000, "seed": 2**32 - 1, "lora_r": 4_096, "lora_alpha": 65_536}
+MOST_OF_OTHERS = 10**9
+MAX_MODULES = 200
 # What may differ between a run and its resumption: it changes when something is written, never what is computed.
 FREE_ON_RESUME = frozenset({"save_steps", "save_seconds", "save_total_limit"})
 
@@ -72,6 +80,8 @@ class Hyperparameters:
     mlm_probability: float = 0.15
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            self._check_type(field.name, str(field.type))
         for name in AT_LEAST_ONE:
             self._require(getattr(self, name) >= 1, f"{name} must be at least 1.")
         for name in NOT_NEGATIVE:
@@ -80,6 +90,8 @@ class Hyperparameters:
             self._require(getattr(self, name) > 0, f"{name} must be greater than 0.")
         self._require(0 <= self.lora_dropout < 1, "lora_dropout must be at least 0 and below 1.")
         self._require(0 < self.mlm_probability < 1, "mlm_probability must be between 0 and 1.")
+        for name in ("adam_beta1", "adam_beta2"):
+            self._require(0 <= getattr(self, name) < 1, f"{name} must be at least 0 and below 1.")
         self._require(self.max_length is None or self.max_length >= 8, "max_length must be at least 8.")
         self._require(self.lr_scheduler_type in SCHEDULES, f"lr_scheduler_type must be one of {', '.join(SCHEDULES)}.")
         self._require(self.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}.")
@@ -96,7 +108,7 @@ class Hyperparameters:
         """Raises `ValueError` for a name that is not known: a typing error must not train with a default."""
         unknown = sorted(values.keys() - {field.name for field in fields(cls)})
         if unknown:
-            raise ValueError(f"Unknown hyperparameters: {', '.join(unknown)}.")
+            raise ValueError(f"Unknown hyperparameters: {', '.join(name[:50] for name in unknown[:5])}.")
         modules = values.get("target_modules")
         return cls(**{**values, "target_modules": tuple(modules)} if isinstance(modules, list) else values)
 
@@ -116,6 +128,27 @@ class Hyperparameters:
         if not self.gradient_checkpointing:
             return {"gradient_checkpointing": True}
         return {"max_length": max(8, self.max_length // 2)} if self.max_length else {}
+
+    def _check_type(self, name: str, wanted: str) -> None:
+        """They come from bodies and files as well: what is no number there would fail hours later, or never."""
+        value = getattr(self, name)
+        if name == "target_modules":
+            names = (value,) if isinstance(value, str) else value
+            is_meant = isinstance(names, tuple) and 0 < len(names) <= MAX_MODULES
+            is_meant = is_meant and all(isinstance(item, str) and 0 < len(item) <= MAX_MODULES for item in names)
+            self._require(is_meant, f"{name} must be a name, or a list of at most {MAX_MODULES} short names.")
+        elif wanted == "bool":
+            self._require(isinstance(value, bool), f"{name} must be true or false.")
+        elif wanted == "str":
+            self._require(isinstance(value, str), f"{name} must be a text.")
+        elif value is not None or "None" not in wanted:
+            self._check_number(name, value, is_whole=wanted.startswith("int"))
+
+    def _check_number(self, name: str, value: Any, *, is_whole: bool) -> None:
+        is_number = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
+        self._require(is_number, f"{name} must be a {'whole ' if is_whole else ''}number.")
+        most = MOST.get(name, MOST_OF_OTHERS)
+        self._require(math.isfinite(value) and value <= most, f"{name} must be at most {most:,}.")
 
     @staticmethod
     def _require(condition: bool, sentence: str) -> None:
