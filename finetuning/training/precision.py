@@ -42,11 +42,11 @@ def choose_precision(asked: str, *, device: str, work: Callable[[], None]) -> Pr
 
 
 def _seconds(precision: Precision, work: Callable[[], None]) -> float:
-    """The best of a few rounds: a busy machine makes rounds slower, never faster."""
+    """The best of a few rounds in seconds of this process's own work: chat beside it must not decide."""
     best = float("inf")
     for _ in range(ROUNDS):
-        started = time.perf_counter()
+        started = time.process_time()
         with precision.autocast():
             work()
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
     return best
