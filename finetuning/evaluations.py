@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from finetuning.jobs.states import FREE, JobFailedError, Lease, LostLeaseError, 
 from finetuning.jobs.supervision import Supervision, check
 from finetuning.model_card import write_card
 from finetuning.models import Dataset, DatasetVersion, Evaluation, FineTuningJob, Lineage
+from finetuning.taken_back import without_taken_back
 from models_hub.models import PRODUCTION, ModelVersion
 from models_hub.services import AliasMoveError, move_alias
 from models_hub.targets import CHAT
@@ -50,8 +52,9 @@ def evaluate(job: FineTuningJob, lease: Lease, heart: Heart) -> None:
         raise JobFailedError("not_there", f"The files of {version} are no longer in the model cache.")
     evaluation = _begin(version, job)
     prompts = list(choose_prompts(job)) if version.model.task == CHAT else []
+    folder = job_folder(job.pk) / EVALUATION
     try:
-        folder = fresh_folder(job_folder(job.pk) / EVALUATION)
+        fresh_folder(folder)
         spec = make_spec(job, "evaluate", tuned=tuned, prompts=[_as_told(prompt) for prompt in prompts])
         result = Supervision(folder, spec, heart, hyperparameters=resolved(job)).run()
         check(heart)
@@ -61,6 +64,9 @@ def evaluate(job: FineTuningJob, lease: Lease, heart: Heart) -> None:
     except JobFailedError as error:
         _end_failed(evaluation, error.message)
         raise
+    finally:
+        # It holds people's questions: the row alone is where a withdrawal looks.
+        shutil.rmtree(folder, ignore_errors=True)
     _keep(job, version, evaluation, lease, {**result, "answers": _answers(result, prompts)})
 
 
@@ -163,6 +169,7 @@ def _keep(
         for name in (*RESULTS, "answers"):
             default = getattr(evaluation, name)
             setattr(evaluation, name, default if result.get(name) is None else result[name])
+        evaluation.answers = without_taken_back(job.dataset_version, evaluation.answers)
         evaluation.status = Evaluation.Status.COMPLETE
         evaluation.save(update_fields=["status", "answers", *RESULTS])
         version.evaluated_at = timezone.now()

@@ -34,7 +34,7 @@ from finetuning.models import (
     VersionContributor,
     Withdrawal,
 )
-from finetuning.models.jobs import ENDED_JOBS
+from finetuning.taken_back import hold
 
 log = structlog.get_logger(__name__)
 
@@ -57,9 +57,7 @@ def clear_withdrawn() -> Cleared:
     with _turn() as is_mine:
         if is_mine:
             cleared.examples = delete_examples(withdrawn_rows(Example.objects.all()))
-            for version in _tainted_versions():
-                _redact(version)
-                cleared.redacted.append(version)
+            cleared.redacted = [version for version in _tainted_versions() if _try_to_redact(version)]
             cleared.flagged = _flag_lineages()
             cleared.cut = [fresh for dataset in _incomplete_datasets() if (fresh := _cut(dataset))]
     if cleared != Cleared():
@@ -88,10 +86,21 @@ def _tainted_versions() -> list[DatasetVersion]:
     return list(DatasetVersion.objects.filter(Exists(taken_back), status=DatasetVersion.Status.READY))
 
 
+def _try_to_redact(version: DatasetVersion) -> bool:
+    """A version whose files cannot be read or written is tried again, and the others do not wait for it."""
+    try:
+        _redact(version)
+    except (OSError, ValueError):
+        log.exception("version_not_redacted", version_id=version.pk)
+        return False
+    return True
+
+
 def _redact(version: DatasetVersion) -> None:
     """First the trace, the files last: they are what a repetition goes by."""
     theirs = list(withdrawn_rows(VersionContributor.objects.filter(version=version)))
     with transaction.atomic():
+        hold(version)  # an evaluation or a check that is just being kept is seen below, or sees this
         for row in theirs:
             Withdrawal.objects.get_or_create(
                 version=version,
@@ -110,11 +119,11 @@ def _forget_words(version: DatasetVersion, theirs: list[VersionContributor]) -> 
     """What trainings show of their rows: samples in the reports, questions that were asked side by side."""
     conversations = {str(row.conversation_id) for row in theirs}
     people = {row.contributor_id for row in theirs}
-    for job in FineTuningJob.objects.filter(dataset_version=version).only("preflight", "status"):
+    for job in FineTuningJob.objects.filter(dataset_version=version).only("preflight", "owner_token"):
         if job.preflight and job.preflight.get("samples"):
             job.preflight["samples"] = []
             job.save(update_fields=["preflight"])
-        if job.status in ENDED_JOBS:
+        if job.owner_token is None:  # else its owner clears them away
             for name in (PREFLIGHT, EVALUATION):
                 shutil.rmtree(job_folder(job.pk) / name, ignore_errors=True)
     for evaluation in Evaluation.objects.filter(version__lineage__dataset_version=version).only("answers"):

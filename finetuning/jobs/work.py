@@ -45,6 +45,7 @@ from finetuning.jobs.states import (
 )
 from finetuning.jobs.supervision import CancelledError, ShuttingDownError, Supervision, check
 from finetuning.models import DatasetVersion, FineTuningJob, JobMetric
+from finetuning.taken_back import without_samples_taken_back
 
 logger = logging.getLogger(__name__)
 
@@ -110,16 +111,29 @@ def _validate(job: FineTuningJob, lease: Lease, heart: Heart) -> None:
     if version.status != DatasetVersion.Status.READY:
         raise JobFailedError("data", f"{version} could not be frozen: {version.error_message or 'see its page'}.")
     spec = make_spec(job, "preflight")
+    folder, began = job_folder(job.pk) / PREFLIGHT, timezone.now()
     try:
-        folder = fresh_folder(job_folder(job.pk) / PREFLIGHT)
+        fresh_folder(folder)
+        report = Supervision(folder, spec, heart, hyperparameters=resolved(job)).run()
     except OSError as error:
         raise JobFailedError("disk", f"The job's folder could not be made: {error}.") from error
-    report = Supervision(folder, spec, heart, hyperparameters=resolved(job)).run()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # it shows rows: the report alone is where a withdrawal looks
     check(heart)
-    if errors := report.get("errors"):
-        FineTuningJob.objects.filter(pk=job.pk, owner_token=lease.token).update(preflight=report)
+    _keep_report(job, lease, report, began)
+
+
+def _keep_report(job: FineTuningJob, lease: Lease, report: dict[str, Any], began: datetime) -> None:
+    errors = report.get("errors")
+    with transaction.atomic():
+        report = without_samples_taken_back(job.dataset_version, report, since=began)
+        if errors:
+            FineTuningJob.objects.filter(pk=job.pk, owner_token=lease.token).update(preflight=report)
+        else:
+            is_passed_on = pass_on_validated(lease, report)
+    if errors:
         raise JobFailedError("preflight", _sentence(errors), {"errors": errors})
-    if not pass_on_validated(lease, report):
+    if not is_passed_on:
         check_again(lease)
 
 
@@ -173,7 +187,7 @@ def _forget_withdrawn(job: FineTuningJob, folder: Path, lease: Lease) -> None:
     shutil.rmtree(folder)
     with transaction.atomic():
         mine = FineTuningJob.objects.filter(pk=job.pk, owner_token=lease.token)
-        if not mine.update(event_offset=0, step=0):
+        if not mine.update(event_offset=0, step=0, started_at=timezone.now()):
             raise LostLeaseError
         JobMetric.objects.filter(job_id=job.pk).delete()
         add_event(job.pk, "begun_anew", "Rows were withdrawn from the data, so the training begins anew.")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -12,10 +15,13 @@ from accounts.services import delete_user, set_training_consent
 from chat import feedback
 from chat.models import Conversation
 from chat.services import change_conversation, delete_conversation, restore_conversation
-from finetuning import withdrawal
+from finetuning import evaluations, withdrawal
 from finetuning.contributions import get_contributions
 from finetuning.conversations import Filters, build_dataset
 from finetuning.datasets import approve, freeze_now, import_file, read_rows, run_import, split_path
+from finetuning.jobs import work
+from finetuning.jobs.folders import job_folder
+from finetuning.jobs.states import JobFailedError, Lease
 from finetuning.models import (
     Dataset,
     DatasetVersion,
@@ -283,6 +289,29 @@ def test_consent_given_again_brings_nothing_back(dataset, agreeing):
     assert not Example.objects.filter(contributor_id=alice.pk).exists()
 
 
+def test_new_version_is_cut_once_although_an_older_one_holds_the_same(agreeing, admin_user):
+    alice, bob = agreeing
+    rate_answers(alice, 12)
+    dataset = build("Talks", admin_user)
+    freeze_now(dataset, user=admin_user)
+    rate_answers(bob, 14)
+    run_import(build_dataset(dataset, Filters(), user=admin_user).pk)
+    approve(Example.objects.filter(dataset=dataset), user=admin_user)
+    freeze_now(dataset, user=admin_user)
+    set_training_consent(bob, agrees=False)
+    assert [fresh.number for fresh in clear_withdrawn().cut] == [3]
+    assert clear_withdrawn() == Cleared()
+
+
+def test_version_whose_files_are_gone_does_not_keep_the_words_of_others(dataset, agreeing, admin_user):
+    other = build("The same again", admin_user)
+    version = freeze_now(other, user=admin_user)
+    shutil.rmtree(split_path(newest(dataset), "train").parent)
+    set_training_consent(agreeing[0], agrees=False)
+    assert clear_withdrawn().redacted == [version]
+    assert "alice" not in words(version)
+
+
 # --- crossings --------------------------------------------------------------------------------------------------------
 
 
@@ -330,6 +359,70 @@ def test_withdrawal_during_a_freeze_is_found_by_the_next_clearing(agreeing, admi
     cleared = clear_withdrawn()
     assert (cleared.redacted, [fresh.number for fresh in cleared.cut]) == ([version], [2])
     assert "alice" not in words(version) + words(newest(dataset))
+
+
+def answers_to(version: DatasetVersion) -> list[dict]:
+    """As an evaluation of it brings them: of a fixed prompt and of all rows."""
+    own = [
+        {"prompt": str(row["content"]), "contributor": row["contributor"], "conversation": row["conversation"]}
+        for row in rows_of(version)
+    ]
+    return [{"prompt": "fixed"}, *own]
+
+
+@pytest.mark.parametrize("is_cleared", [True, False])
+def test_withdrawal_during_an_evaluation_keeps_nothing_of_it(dataset, agreeing, admin_user, is_cleared):
+    version = newest(dataset)
+    lineage = train(version)
+    answers = answers_to(version)
+    FineTuningJob.objects.filter(pk=lineage.job_id).update(
+        status="running", owner_token=uuid4(), created_by=admin_user, result_version=lineage.version
+    )
+    job = FineTuningJob.objects.get(pk=lineage.job_id)
+    evaluation = Evaluation.objects.create(version=lineage.version, job=job)
+    set_training_consent(agreeing[0], agrees=False)
+    if is_cleared:
+        clear_withdrawn()
+    evaluations._keep(job, lineage.version, evaluation, Lease(job.pk, job.owner_token), {"answers": answers})
+    evaluation.refresh_from_db()
+    assert "alice" not in str(evaluation.answers)
+    assert len(evaluation.answers) == 15
+
+
+@pytest.mark.parametrize("is_cleared", [True, False])
+@pytest.mark.parametrize("errors", [[], [{"code": "too_few", "message": "Too few."}]])
+def test_withdrawal_during_a_check_keeps_no_samples_of_it(dataset, agreeing, is_cleared, errors):
+    lineage, token, began = train(newest(dataset)), uuid4(), timezone.now()
+    FineTuningJob.objects.filter(pk=lineage.job_id).update(status="validating_files", owner_token=token)
+    job = FineTuningJob.objects.select_related("dataset_version").get(pk=lineage.job_id)
+    set_training_consent(agreeing[0], agrees=False)
+    if is_cleared:
+        clear_withdrawn()
+    report = {"rows": 26, "errors": errors, "samples": [{"pieces": [{"text": "alice asks"}]}]}
+    with pytest.raises(JobFailedError) if errors else nullcontext():
+        work._keep_report(job, Lease(job.pk, token), report, began)
+    job.refresh_from_db()
+    assert job.preflight == {"rows": 26, "errors": errors, "samples": []}
+
+
+def test_samples_stay_where_nothing_was_taken_back(dataset):
+    lineage, token = train(newest(dataset)), uuid4()
+    FineTuningJob.objects.filter(pk=lineage.job_id).update(status="validating_files", owner_token=token)
+    job = FineTuningJob.objects.select_related("dataset_version").get(pk=lineage.job_id)
+    work._keep_report(job, Lease(job.pk, token), {"samples": ["a row"]}, timezone.now())
+    job.refresh_from_db()
+    assert (job.status, job.preflight) == ("queued", {"samples": ["a row"]})
+
+
+def test_files_of_a_job_that_waits_are_cleared_too(dataset, agreeing):
+    """A held job may wait for weeks after its check."""
+    lineage = train(newest(dataset))
+    FineTuningJob.objects.filter(pk=lineage.job_id).update(status="queued", is_held=True)
+    folder = job_folder(lineage.job_id) / "preflight"
+    folder.mkdir(parents=True)
+    set_training_consent(agreeing[0], agrees=False)
+    clear_withdrawn()
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("step", ["redact_version", "_flag_lineages", "_cut", "delete_examples"])
