@@ -78,11 +78,12 @@ def freeze_now(
     """A version that is ready; the newest one when it holds exactly these rows. Blocks. Raises as `freeze`."""
     version = _begin(dataset, user=user, seed=seed, shares=shares, notes=notes)
     with dataset_lock(dataset.pk, wait=True):
-        try:
-            _fill(version)
-        except NothingNewError as error:
-            version.delete()
-            return error.version
+        if _is_freezing(version.pk):  # else a worker found it before we held the lock
+            try:
+                _fill(version)
+            except NothingNewError as error:
+                version.delete()
+                return error.version
     version.refresh_from_db()
     if version.status == Status.FAILED:
         raise InvalidError(version.error_message)
@@ -95,11 +96,15 @@ def freeze_version(version_id: int) -> None:
     if version is None:
         return
     with dataset_lock(version.dataset_id, wait=False) as is_mine:
-        if is_mine and DatasetVersion.objects.filter(pk=version_id, status=Status.FREEZING).exists():
+        if is_mine and _is_freezing(version_id):
             try:
                 _fill(version)
             except NothingNewError as error:
                 _fail(version, error.message)
+
+
+def _is_freezing(version_id: int) -> bool:
+    return DatasetVersion.objects.filter(pk=version_id, status=Status.FREEZING).exists()
 
 
 def approved_rows(dataset: Dataset) -> QuerySet[Example]:
@@ -232,7 +237,11 @@ def _check_new(version: DatasetVersion, snapshot: Snapshot) -> None:
     if snapshot.rows < MIN_ROWS:
         raise _TooFewError(_too_few(snapshot.rows))
     newest = newest_version(version.dataset)
-    if newest is not None and newest.content_hash == snapshot.content_hash:
+    if newest is None or newest.content_hash != snapshot.content_hash:
+        return
+    # After a version that has lost rows the next one is kept even if it repeats an older one: it takes its place.
+    later = DatasetVersion.objects.filter(dataset=version.dataset_id, number__gt=newest.number)
+    if not later.exclude(redacted_at=None).exists():
         raise NothingNewError(newest)
 
 
@@ -270,6 +279,10 @@ def _finish(version: DatasetVersion, snapshot: Snapshot) -> None:
 
 
 def _fail(version: DatasetVersion, message: str) -> None:
+    """Nothing of it stays: no withdrawal would look for words in a version that failed."""
+    if not _is_freezing(version.pk):
+        return
+    shutil.rmtree(dataset_folder(version.dataset_id) / f"v{version.number}", ignore_errors=True)
     freezing = DatasetVersion.objects.filter(pk=version.pk, status=Status.FREEZING)
     freezing.update(status=Status.FAILED, error_message=message)
     VersionContributor.objects.filter(version=version).delete()

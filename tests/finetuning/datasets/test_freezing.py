@@ -8,6 +8,7 @@ import os
 import uuid
 
 import pytest
+from django.db import DatabaseError
 
 from chat.errors import BusyError, InvalidError
 from finetuning import datasets
@@ -249,6 +250,33 @@ def test_full_disk_fails_the_version_and_leaves_no_file(hundred, monkeypatch):
     assert version.status == Status.FAILED
     assert version.error_message == "The disk is full. Free some room and freeze again."
     assert sorted(path.name for path in dataset_folder(hundred.pk).iterdir()) == ["lock"]
+
+
+def test_version_that_cannot_be_recorded_leaves_no_words(hundred, monkeypatch):
+    """Its files are in place by then, and no withdrawal looks into a version that failed."""
+
+    def fail(*arguments):
+        raise DatabaseError("database is locked")
+
+    monkeypatch.setattr(freezing, "_finish", fail)
+    with pytest.raises(DatabaseError):
+        datasets.freeze_now(hundred, user=None)
+    assert DatasetVersion.objects.get(dataset=hundred).status == Status.FAILED
+    assert sorted(path.name for path in dataset_folder(hundred.pk).iterdir()) == ["lock"]
+
+
+def test_version_that_a_worker_found_first_is_frozen_once(hundred, monkeypatch):
+    begin = freezing._begin
+
+    def begin_and_be_found(*arguments, **named):
+        version = begin(*arguments, **named)
+        datasets.freeze_version(version.pk)
+        return version
+
+    monkeypatch.setattr(freezing, "_begin", begin_and_be_found)
+    version = datasets.freeze_now(hundred, user=None)
+    assert (version.number, version.status, version.rows) == (1, Status.READY, 100)
+    assert DatasetVersion.objects.filter(pk=version.pk).exists()
 
 
 FREEZE = """
