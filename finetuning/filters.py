@@ -13,6 +13,7 @@ from chat.models import Feedback
 
 CHAT, PREFERENCE, KTO = "chat", "preference", "kto"
 KINDS = (CHAT, PREFERENCE, KTO)
+MAX_SLUG, MAX_PEOPLE = 200, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +64,28 @@ class Filters:
             raise InvalidError("corrected must be true or false.")
         if self.version is not None and not _is_number(self.version):
             raise InvalidError("version must be a whole number.")
-        if unknown := [tag for tag in self.tags if tag not in TAGS]:
+        if self.model is not None and not (isinstance(self.model, str) and len(self.model) <= MAX_SLUG):
+            raise InvalidError("model must be the name of a model.")
+        self._check_lists()
+        self._check_days()
+        return self
+
+    def _check_lists(self) -> None:
+        if not isinstance(self.tags, tuple):
+            raise InvalidError("tags must be a list of tags.")
+        if unknown := [tag for tag in self.tags if not isinstance(tag, str) or tag not in TAGS]:
             raise InvalidError(f"There is no tag {str(unknown[0])[:50]!r}. The tags are {', '.join(TAGS)}.")
-        if not all(_is_number(person) for person in self.people):
-            raise InvalidError("people must be a list of ids.")
+        is_list = isinstance(self.people, tuple) and len(self.people) <= MAX_PEOPLE
+        if not is_list or not all(_is_number(person) for person in self.people):
+            raise InvalidError(f"people must be a list of at most {MAX_PEOPLE} ids.")
+
+    def _check_days(self) -> None:
+        for name in ("since", "until"):
+            day = getattr(self, name)
+            if day is not None and not (isinstance(day, date) and day.year < date.max.year):
+                raise InvalidError(f"{name} must be a day, such as 2026-03-31.")
         if self.since and self.until and self.since > self.until:
             raise InvalidError("since is after until, so nothing can fit.")
-        return self
 
     @property
     def since_moment(self) -> datetime:
