@@ -35,7 +35,7 @@ from chat.events import CLIENT_FRAMES
 from chat.models import Choice, Conversation, Correction, Feedback, Message
 from config.api import api
 from finetuning.models import Lineage, Schedule
-from models_hub.models import AliasEvent, ModelVersion
+from models_hub.models import AliasEvent, ModelVersion, RegisteredModel
 from tests.chat.conftest import connect, live, model  # noqa: F401
 from tests.chat.support import ENDS, Socket, make_model
 from tests.finetuning.dataset_rows import make_dataset_values
@@ -66,7 +66,8 @@ PUBLIC = {
 HERS = {"conversation_id", "key_id", "session_id", "message_id"}
 # What opens to nobody here: no such page, nothing there to open, rows that nobody may add or delete by hand.
 SHUT = {
-    *("models_hub:export", "api:export_version"),  # its weights are at the provider
+    "models_hub:export",  # its weights are at the provider
+    "jobs:promote",  # wants a reason, and empty forms have none
     *("readyz", "api:api-root", "admin/<url>", "admin:view_on_site", "admin:autocomplete"),
     *("mfa_view_recovery_codes", "mfa_download_recovery_codes", "mfa_deactivate_totp"),
     *("admin:accounts_apikey_add", "admin:accounts_apikey_delete"),
@@ -76,6 +77,14 @@ SHUT = {
         "admin:models_hub_alias_delete",
         "admin:models_hub_modelversion_delete",
         "admin:models_hub_registeredmodel_delete",
+    ),
+    *(
+        f"admin:finetuning_{table}_{page}"
+        for table in (
+            *("dataset", "datasetimport", "datasetversion", "example"),
+            *("finetuningjob", "schedule", "evaluation", "lineage"),
+        )
+        for page in ("add", "delete")
     ),
 }
 
@@ -149,7 +158,9 @@ def rows_of_everybody(admin: User) -> dict[str, Any]:
     PeriodicTask.objects.create(name="sweep", task="config.tasks.clear_expired_sessions", interval=every)
     job = make_job(admin, name=SECRET)
     lineage = {"dataset_version": job.dataset_version, "base_version": job.base_version, "method": job.method}
-    Lineage.objects.create(version=make_result(job), job=job, **lineage)
+    result = make_result(job)
+    RegisteredModel.objects.filter(pk=result.model_id).update(name="Result")  # everybody may know the models
+    Lineage.objects.create(version=result, job=job, **lineage)
     recipe = {"method": job.method, "base": job.base, "target": job.target, "cron": "0 2 * * sun"}
     schedule = Schedule.objects.create(name=SECRET, dataset=job.dataset_version.dataset, created_by=admin, **recipe)
     return make_dataset_values(admin, name=f"{SECRET} rows") | {
