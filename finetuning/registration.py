@@ -52,12 +52,12 @@ def register(job: FineTuningJob, result: dict[str, Any], lease: Lease) -> ModelV
     Raises JobFailedError when the files cannot be moved, LostLeaseError, and django.db.Error.
     """
     for _ in range(TRIES):
-        record = _move_files(job, result)
         try:
+            record = _move_files(job, result)
             with transaction.atomic():
                 version = _write_rows(job, result, record, lease)
         except NumberTakenError:
-            _move_back(job, record)
+            _move_back(job, read_json(job_folder(job.pk) / RECORD))
             continue
         except (LostLeaseError, JobFailedError):
             _move_back(job, record)
@@ -72,12 +72,17 @@ def register(job: FineTuningJob, result: dict[str, Any], lease: Lease) -> ModelV
 
 
 def _move_files(job: FineTuningJob, result: dict[str, Any]) -> dict[str, Any]:
-    """Under the model cache, where the engine finds them. Returns what was moved where, as it was kept."""
+    """Under the model cache, where the engine finds them. Returns what was moved where, as it was kept.
+
+    Raises NumberTakenError when another training has put its files there: only one may take them back again.
+    """
     file = job_folder(job.pk) / RECORD
     try:
         record = read_json(file) or _plan(job, result)
         write_json(file, record)
         for source, target in record["moves"].items():
+            if _is_taken(Path(source), Path(target)):
+                raise NumberTakenError
             if not Path(target).is_dir():
                 _relocate(Path(source), Path(target))
     except OSError as error:
@@ -110,12 +115,22 @@ def _free_number(slug: str) -> int:
     return number
 
 
+def _is_taken(source: Path, target: Path) -> bool:
+    """Both are there: somebody else's files, or our own copy on another file system, whose original was not removed."""
+    return source.is_dir() and target.exists() and read_json(source / MANIFEST) != read_json(target / MANIFEST)
+
+
 def _relocate(source: Path, target: Path) -> None:
-    """A folder with the target's name is always whole, on another file system too. Raises OSError."""
+    """A folder with the target's name is always whole, on another file system too.
+
+    Raises OSError, and NumberTakenError when somebody was quicker.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         source.rename(target)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise NumberTakenError from error
         if error.errno != errno.EXDEV:
             raise
         fresh = target.with_name(f".{target.name}.new")
@@ -130,7 +145,7 @@ def _relocate(source: Path, target: Path) -> None:
 
 def _move_back(job: FineTuningJob, record: dict[str, Any]) -> None:
     """Nothing half-registered stays behind; the job may be resumed, and then finds its result where it was."""
-    for source, target in record["moves"].items():
+    for source, target in record.get("moves", {}).items():
         if Path(target).is_dir() and not Path(source).exists():
             _relocate(Path(target), Path(source))
     (job_folder(job.pk) / RECORD).unlink(missing_ok=True)
@@ -170,17 +185,17 @@ def _write_rows(job: FineTuningJob, result: dict[str, Any], record: dict[str, An
 def _find_or_make_model(job: FineTuningJob) -> RegisteredModel:
     """A new one may be used by whom its base may be used by: what was learnt of a model is not for more people."""
     base = job.base_version.model
-    model = RegisteredModel.objects.filter(slug=job.target).select_related("connection").first()
     task = TASK_OF_METHOD[Method(job.method)]
-    if model is None:
-        model = RegisteredModel.objects.create(
-            slug=job.target,
-            name=job.target,
-            description=f"Trained from {base.name} on {job.dataset_version.dataset.name}.",
-            task=task,
-            connection=base.connection,
-            default_options=base.default_options,
-        )
+    columns = {
+        "name": job.target,
+        "description": f"Trained from {base.name} on {job.dataset_version.dataset.name}.",
+        "task": task,
+        "connection": base.connection,
+        "default_options": base.default_options,
+    }
+    models = RegisteredModel.objects.select_related("connection")
+    model, is_new = models.get_or_create(slug=job.target, defaults=columns)
+    if is_new:
         model.groups.set(base.groups.all())
     elif model.task != task or model.connection.kind != Connection.Kind.ENGINE:
         raise JobFailedError(
