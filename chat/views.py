@@ -26,8 +26,15 @@ from models_hub.selectors import list_models
 @require_safe
 @login_required
 def new_conversation(request: HttpRequest) -> HttpResponse:
-    """`chat/conversation.html` with `conversation` None; the rest as below, without `branch` and `before`."""
-    return render_page(request, "chat/conversation.html", _page(request, None))
+    """`chat/conversation.html` with `conversation` None; the rest as below, without `branch` and `before`.
+
+    `page_data` has `wanted_model`, the model or version (`slug@3`) that `?model=` names, or "".
+    """
+    page = _page(request, None)
+    wanted = request.GET.get("model", "")
+    slugs = {model["slug"] for model in page["page_data"]["models"]}
+    page["page_data"]["wanted_model"] = wanted if slugs & {wanted, wanted.rpartition("@")[0]} else ""
+    return render_page(request, "chat/conversation.html", page)
 
 
 @require_safe

@@ -79,13 +79,20 @@ class ChatPage {
     document.getElementById("conversation-menu").hidden = !conversation;
     const { system_prompt = "", options = {} } = conversation ?? this.store.get("options:new") ?? {};
     this.options.set({ ...options, ...(system_prompt ? { system_prompt } : {}) });
-    this.#pick(conversation?.model || this.picker.firstAvailable(this.data.default_model));
+    this.#pick(conversation?.model || this.#wanted() || this.picker.firstAvailable(this.data.default_model));
     if (conversation) {
       this.sidebar.put(conversation);
       this.socket.subscribe(conversation.id, this.view.runningIds);
     }
     this.sidebar.markCurrent(this.#id);
     this.#refresh();
+  }
+
+  /** What the address asked for, once: the next new conversation begins as usual. */
+  #wanted() {
+    const wanted = this.conversation ? "" : this.data.wanted_model;
+    this.data.wanted_model = "";
+    return wanted;
   }
 
   #showTitle() {

@@ -168,3 +168,12 @@ def test_an_option_out_of_range_is_named_before_it_is_sent(page: Page):
     page.get_by_role("button", name="Done").click()
     expect(page.get_by_label("Temperature")).to_be_visible()
     assert page.get_by_label("Temperature").evaluate("field => field.validationMessage") != ""
+
+
+def test_an_address_may_name_the_model_to_begin_with(page: Page):
+    page.goto("/?model=second")
+    expect(page.locator("#picker-name")).to_have_text("second")
+    ask_and_wait(page, "Who are you? [[tokens=3]]")
+    expect(reply(page).locator(".message__meta")).to_contain_text("second v1")
+    page.get_by_role("link", name="New conversation").first.click()
+    expect(page.locator("#picker-name")).to_have_text("scripted")

@@ -156,3 +156,8 @@ def test_wrong_ids_are_not_found(mine, talk, bob):
 def test_pages_are_for_reading_only(mine, talk):
     for url in ["/", "/search/", *urls(talk)]:
         assert mine.post(url).status_code == 405
+
+
+def test_an_address_may_ask_for_a_model_that_one_may_use(mine, tiny_model):
+    for address, wanted in (("tiny", "tiny"), ("tiny@2", "tiny@2"), ("nobody's", ""), ("@", ""), ("", "")):
+        assert page_data(mine.get("/", {"model": address}))["wanted_model"] == wanted
