@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, ClassVar, Self
@@ -143,8 +143,12 @@ class RefusedFrameError(InvalidError):
         self.request_id = request_id
 
 
-def parse_client_frame(text: str) -> ClientFrame:
-    """Raises RefusedFrameError: not JSON, not an object, an unknown type, a missing, unknown or wrong field."""
+def parse_client_frame(text: str, frames: Mapping[str, type[ClientFrame]] | None = None) -> ClientFrame:
+    """`frames` are those of another socket than the chat's.
+
+    Raises RefusedFrameError: not JSON, not an object, an unknown type, a missing, unknown or wrong field.
+    """
+    frames = CLIENT_FRAMES if frames is None else frames
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
@@ -158,10 +162,10 @@ def parse_client_frame(text: str) -> ClientFrame:
     except InvalidError as error:
         raise RefusedFrameError(error.message) from None
     kind = data.get("type")
-    if not isinstance(kind, str) or kind not in CLIENT_FRAMES:
+    if not isinstance(kind, str) or kind not in frames:
         raise RefusedFrameError("The frame's type is missing or unknown.", request_id)
     try:
-        return CLIENT_FRAMES[kind].parse(data, request_id)
+        return frames[kind].parse(data, request_id)
     except InvalidError as error:
         raise RefusedFrameError(error.message, request_id) from None
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from chat.errors import ChatError, InvalidError
-from chat.events import REQUEST_ID_LIMIT, ClientFrame, Ping, RefusedFrameError, ServerEvent
-from chat.text import check_text
+from chat import events
+from chat.errors import InvalidError
+from chat.events import ClientFrame, Ping, ServerEvent
 
 LARGEST_ID = 2**63 - 1
 
@@ -41,30 +40,7 @@ CLIENT_FRAMES: dict[str, type[ClientFrame]] = {frame.type: frame for frame in (J
 
 def parse_client_frame(text: str) -> ClientFrame:
     """Raises RefusedFrameError: not JSON, not an object, an unknown type, an unknown or wrong field."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        raise RefusedFrameError("The frame is not valid JSON.") from None
-    if not isinstance(data, dict):
-        raise RefusedFrameError("A frame must be a JSON object.")
-    request_id = _request_id(data)
-    kind = data.get("type")
-    if not isinstance(kind, str) or kind not in CLIENT_FRAMES:
-        raise RefusedFrameError("The frame's type is missing or unknown.", request_id)
-    try:
-        return CLIENT_FRAMES[kind].parse(data, request_id)
-    except InvalidError as error:
-        raise RefusedFrameError(error.message, request_id) from None
-
-
-def _request_id(data: dict[str, Any]) -> str | None:
-    value = data.get("request_id")
-    if value is None:
-        return None
-    try:
-        return check_text(value, limit=REQUEST_ID_LIMIT, field="request_id", required=False)
-    except ChatError as error:
-        raise RefusedFrameError(error.message) from None
+    return events.parse_client_frame(text, CLIENT_FRAMES)
 
 
 # --- server to client -------------------------------------------------------------------------------------------------
