@@ -11,7 +11,7 @@ from finetuning.datasets.freezing import (
     is_up_to_date,
     newest_version,
 )
-from finetuning.datasets.importing import import_file, run_import
+from finetuning.datasets.importing import check_file, import_file, run_import
 from finetuning.datasets.imports import cancel_import
 from finetuning.datasets.layouts import set_layout
 from finetuning.datasets.redaction import redact_version
@@ -66,6 +66,7 @@ __all__ = [
     "add_drafts",
     "approve",
     "cancel_import",
+    "check_file",
     "count_parts",
     "count_problems",
     "create_dataset",

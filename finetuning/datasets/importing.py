@@ -47,9 +47,7 @@ def import_file(
     progress: Progress | None = None,
 ) -> DatasetImport:
     """Read a file of this machine here and now; it stays where it is. Raises InvalidError when it is not there."""
-    path = path.resolve()
-    if not path.is_file():
-        raise InvalidError(f"There is no file {path}.")
+    path = check_file(path)
     lease = Lease(uuid.uuid4(), uuid.uuid4())
     now = timezone.now()
     source_import = DatasetImport.objects.create(
@@ -69,6 +67,14 @@ def import_file(
     read_import(lease, progress=progress, may_ask=False)
     source_import.refresh_from_db()
     return source_import
+
+
+def check_file(path: Path) -> Path:
+    """Where it lies. Raises InvalidError when it is not there."""
+    path = path.resolve()
+    if not path.is_file():
+        raise InvalidError(f"There is no file {path}.")
+    return path
 
 
 def read_import(lease: Lease, *, progress: Progress | None = None, may_ask: bool = True) -> None:

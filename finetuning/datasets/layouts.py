@@ -13,6 +13,7 @@ from chat.errors import BusyError, InvalidError
 from finetuning.datasets.dispatch import send
 from finetuning.datasets.drafts import check_kind
 from finetuning.formats import (
+    Code,
     Detection,
     FileRefusedError,
     Layout,
@@ -70,6 +71,8 @@ def examine(path: Path, *, kind: str = "", format_name: str = AUTO) -> Examined:
     if format_name != AUTO:
         _require_format(format_name)
     detection = detect(path)
+    if detection.refusal and format_name == AUTO:
+        raise FileRefusedError(Code.BROKEN_FILE, detection.refusal)
     matches = _list_matches(detection)
     if format_name != AUTO:
         chosen: Match | None = _match_by_name(format_name, detection)

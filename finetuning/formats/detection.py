@@ -46,6 +46,7 @@ class Detection:
     reason: str
     columns: tuple[str, ...]  # seen in the first rows
     alternatives: tuple[Match, ...] = ()  # other formats that would fit, best first
+    refusal: str = ""  # why not one of the first rows can be read: then no choice of columns helps
 
 
 def detect(source: Openable, *, limits: Limits = DEFAULT_LIMITS) -> Detection:
@@ -140,27 +141,32 @@ def _records(text: bytes, delimiter: str, limits: Limits) -> Iterator[tuple[int,
 def _conclude(
     stream: BinaryIO, layout: Layout, container: str, limits: Limits, *, columns: list[str] | None = None
 ) -> Detection:
-    rows, names = _sample(stream, layout, limits)
+    rows, names, problem = _sample(stream, layout, limits)
     names = columns or names
     matches = match_formats(rows)
     if layout.container == "lines":
         return Detection(layout, 0.5, f"This looks like {container}, one text a line.", tuple(names))
     if not matches:
         message = f"This looks like {container}, but no known format fits its columns; choose one and its columns."
-        return Detection(layout, 0.0, message, tuple(names))
+        refusal = "" if rows else f"This looks like {container}, but its first rows cannot be read. {problem}"
+        return Detection(layout, 0.0, message, tuple(names), refusal=refusal)
     best = matches[0]
     found = replace(layout, format_name=best.format_name, columns=dict(best.columns) | _group_column(names))
     reason = f"This looks like {container}: {best.reason}."
     return Detection(found, best.confidence, reason, tuple(names), tuple(matches[1:]))
 
 
-def _sample(stream: BinaryIO, layout: Layout, limits: Limits) -> tuple[list[Row], list[str]]:
+def _sample(stream: BinaryIO, layout: Layout, limits: Limits) -> tuple[list[Row], list[str], str]:
+    """Some rows, their columns, and a sentence about the first row that is none."""
     rows: list[Row] = []
-    for _, row in islice(read_rows(stream, layout, limits=limits), SAMPLE_ROWS):
+    problem = ""
+    for line, row in islice(read_rows(stream, layout, limits=limits), SAMPLE_ROWS):
         if not isinstance(row, Problem):
             rows.append(row)
+        elif not problem:
+            problem = f"Line {line}: {row.message}"
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return rows, names[: limits.max_columns]
+    return rows, names[: limits.max_columns], problem
 
 
 def _group_column(names: list[str]) -> dict[str, str]:

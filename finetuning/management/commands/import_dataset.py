@@ -28,6 +28,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self._shown_at = 0.0
         try:
+            datasets.check_file(options["file"])  # a slip of the pen leaves no empty dataset behind
             dataset = datasets.find_or_create_dataset(options["name"])
             source_import = datasets.import_file(
                 dataset,

@@ -72,6 +72,13 @@ def test_single_line_of_200_megabytes_is_passed_over(dataset, tmp_path):
     assert "was not read" in message
 
 
+def test_file_of_which_no_row_can_be_read_is_refused_with_the_reason(dataset):
+    """Nobody could say which column is what: there are none."""
+    source_import = read_upload(dataset, b'{"text": "' + b"x" * 20 * 1024 * 1024 + b'"}')
+    assert (source_import.status, source_import.error_code) == (Status.FAILED, "broken_file")
+    assert "Line 1: The line is longer than" in source_import.error_message
+
+
 def packed(kind: str) -> bytes:
     content = b"\0" * 50_000_000
     if kind == "gzip":

@@ -34,7 +34,8 @@ def test_rows_may_wait_for_review(db, tmp_path):
 @pytest.mark.parametrize(
     ("lines", "arguments", "sentence"),
     [
-        (["{"], [], "choose one and its columns"),
+        (["{"], [], "Line 1: The row is broken JSON"),
+        (['{"a": 1}'], [], "choose one and its columns"),
         ([], [], "The file is empty"),
         (["One."], ["--format", "poems"], "no format named"),
     ],
@@ -46,6 +47,7 @@ def test_failure_has_a_sentence_and_an_exit_status(db, tmp_path, lines, argument
     assert DatasetImport.objects.get().status == "failed"
 
 
-def test_file_that_is_not_there_has_a_sentence(db, tmp_path):
+def test_file_that_is_not_there_has_a_sentence_and_leaves_no_dataset(db, tmp_path):
     with pytest.raises(CommandError, match="There is no file"):
         call_command("import_dataset", str(tmp_path / "none.jsonl"), "--name", "Rivers")
+    assert not Dataset.objects.exists()
