@@ -115,7 +115,7 @@ def _after(request: HttpRequest, found: Dataset, shown: Filter, row: Example, ac
 
 def _render_row(request: HttpRequest, found: Dataset, shown: Filter, example_id: int) -> HttpResponse:
     row = services.get_example(example_id, user=request.user, dataset=found)
-    context = {"dataset": found, "filter": shown, "item": list_row(row, found.kind), "row": row}
+    context = head(found) | {"filter": shown, "item": list_row(row, found.kind), "row": row, "is_decision": True}
     return render(request, "finetuning/_dataset_example_row.html", context)
 
 

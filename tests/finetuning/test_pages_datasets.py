@@ -441,6 +441,15 @@ def test_personal_data_is_marked_and_masked(page, make_dataset):
     assert f'data-id="{row.pk}"' in text  # it stays, to be decided
 
 
+def test_masked_row_that_no_longer_matches_has_no_number(page, make_dataset):
+    found = make_dataset(contents=[chat_content("Write to ann@example.org", "Done")], is_approved=False)
+    data = {"action": "mask", "status": "pending", "finding": "any"}
+    assert "this is number 1" in text_of(page.get(address("review", found.pk), data))
+    text = text_of(page.post(address("example", found.pk, found.examples.get().pk), data, headers=HTMX))
+    assert "<strong>0</strong> rows match" in text
+    assert "this is number" not in text
+
+
 def test_relabelled_row_has_its_new_label(page, make_dataset):
     films = make_dataset("Films", kind="classification", rows=3)
     row = films.examples.first()
