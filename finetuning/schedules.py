@@ -6,7 +6,6 @@ import json
 import logging
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from celery.schedules import ParseException
@@ -34,6 +33,7 @@ EXPIRES = timedelta(hours=1)
 CRON_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 MAX_MIN_NEW = 10_000_000
 MAX_OUTCOME = 300
+MAX_CRON = 100
 RECIPE = ("name", "method", "base", "target", "hyperparameters", "system_prompt", "sample_prompts")
 WHEN = ("cron", "time_zone", "min_new_examples", "is_enabled")
 
@@ -153,6 +153,8 @@ def _start_if_worthwhile(schedule: Schedule) -> tuple[FineTuningJob | None, str]
     user = schedule.created_by
     if user is None or not is_curator(user):
         return None, "Skipped: whoever made this schedule may no longer start trainings. Save it again."
+    # The next job is named after it: beat and a person, or two persons, at the same moment make one and the same.
+    last = schedule.jobs.order_by("-created_at", "-pk").values_list("pk", flat=True).first()
     if schedule.jobs.exclude(status__in=ENDED_JOBS).exists():
         return None, "Skipped: its last job has not ended yet."
     if schedule.dataset.deleted_at is not None:
@@ -171,7 +173,7 @@ def _start_if_worthwhile(schedule: Schedule) -> tuple[FineTuningJob | None, str]
             system_prompt=schedule.system_prompt,
             sample_prompts=schedule.sample_prompts,
             name=schedule.name,
-            request_key=f"schedule-{schedule.pk}-{uuid4().hex[:12]}",
+            request_key=f"schedule-{schedule.pk}-{last.hex if last else 0}",
             schedule=schedule,
         )
     except ChatError as error:
@@ -212,7 +214,7 @@ def _check(schedule: Schedule, *, user: User | None) -> None:
     check_hyperparameters(schedule.hyperparameters, method, rows=1_000)
     if not 0 <= schedule.min_new_examples <= MAX_MIN_NEW:
         raise InvalidError(f"min_new_examples must be from 0 to {MAX_MIN_NEW}.")
-    schedule.cron = " ".join(schedule.cron.lower().split())
+    schedule.cron = " ".join(check_text(schedule.cron, limit=MAX_CRON, field="cron").lower().split())
     _check_cron(schedule)
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
-from chat.errors import ForbiddenError, InvalidError
+from chat.errors import ForbiddenError, InvalidError, TooLongError
 from config.celery import app
 from finetuning import schedules
 from finetuning.datasets import import_file
@@ -72,6 +72,22 @@ def test_too_few_new_examples_are_waited_for(schedule, tmp_path):
     job = checked(schedule)
     assert job is not None
     assert job.dataset_version.number == 2
+
+
+def test_two_at_the_same_moment_make_one_job(schedule, monkeypatch):
+    """Beat finds it due while somebody presses the button: neither sees a job of the other yet."""
+    real = schedules.count_new
+    pressed: list[FineTuningJob | None] = []
+
+    def press_meanwhile(*arguments):
+        monkeypatch.setattr(schedules, "count_new", real)
+        pressed.append(schedules.run_schedule(Schedule.objects.get(pk=schedule.pk)))
+        return real(*arguments)
+
+    monkeypatch.setattr(schedules, "count_new", press_meanwhile)
+    assert checked(schedule) == pressed[0] == FineTuningJob.objects.get()
+    end_jobs()
+    assert checked(schedule) not in (None, pressed[0])
 
 
 def test_rows_that_wait_for_review_are_not_counted(schedule, tmp_path):
@@ -173,6 +189,7 @@ def test_next_time_is_told(schedule):
         ({"cron": "61 2 * * *"}, "is not a time"),
         ({"cron": "0 2 * *"}, "is not a time"),
         ({"cron": "0 0 31 2 *"}, "never comes"),
+        ({"cron": f"{','.join(map(str, range(60)))} * * * *"}, "cron has 1.. characters"),
         ({"time_zone": "Mars/Olympus"}, "no time zone"),
         ({"time_zone": "../etc"}, "no time zone"),
         ({"base": "nobody"}, "no model 'nobody'"),
@@ -184,7 +201,7 @@ def test_next_time_is_told(schedule):
     ],
 )
 def test_what_could_never_run_is_refused(schedule, admin_user, values, sentence):
-    with pytest.raises(InvalidError, match=sentence):
+    with pytest.raises((InvalidError, TooLongError), match=sentence):
         make(admin_user, schedule.dataset, **{"name": "Another", **values})
     assert Schedule.objects.count() == PeriodicTask.objects.filter(task=schedules.TASK).count() == 1
 
