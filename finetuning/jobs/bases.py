@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.utils.text import slugify
 
 from chat.errors import InvalidError
-from finetuning.jobs.folders import version_folder
+from finetuning.jobs.folders import HUB_FOLDER, version_folder
 from finetuning.models import Dataset, DatasetVersion, FineTuningJob
 from finetuning.training.hyperparameters import Method
 from finetuning.training.specs import KINDS
@@ -112,6 +112,10 @@ def check_target(slug: str, method: Method) -> None:
     """Raises InvalidError when the result cannot become a version of this model."""
     model = RegisteredModel.objects.select_related("connection").filter(slug=slug).first()
     if model is None:
+        if slug == HUB_FOLDER:
+            raise InvalidError(
+                f"{slug!r} is where the model cache keeps downloads; give the trained model another name."
+            )
         if len(slug) > MAX_SLUG or not SLUG.fullmatch(slug):
             raise InvalidError(
                 f"{slug!r} cannot be the name of a model: small letters and digits, with - _ or . between them, "
