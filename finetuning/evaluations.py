@@ -20,7 +20,7 @@ from finetuning.jobs.folders import EVALUATION, fresh_folder, job_folder, versio
 from finetuning.jobs.leases import Heart
 from finetuning.jobs.specs import make_spec, resolved
 from finetuning.jobs.states import FREE, JobFailedError, Lease, LostLeaseError, Status, move
-from finetuning.jobs.supervision import Supervision, check
+from finetuning.jobs.supervision import CancelledError, Supervision, check
 from finetuning.model_card import write_card
 from finetuning.models import Dataset, DatasetVersion, Evaluation, FineTuningJob, Lineage
 from finetuning.taken_back import without_taken_back
@@ -63,6 +63,9 @@ def evaluate(job: FineTuningJob, lease: Lease, heart: Heart) -> None:
         raise JobFailedError("disk", f"The job's folder could not be made: {error}.") from error
     except JobFailedError as error:
         _end_failed(evaluation, error.message)
+        raise
+    except CancelledError:
+        evaluation.delete()  # else it would look for ever as if somebody were at it
         raise
     finally:
         # It holds people's questions: the row alone is where a withdrawal looks.

@@ -124,7 +124,8 @@ def _use_of(version: ModelVersion) -> str:
         return "it wrote replies, and each names its version."
     if jobs.exclude(status__in=ENDED_JOBS).exists():
         return "a fine-tuning job is training from it."
-    if Evaluation.objects.filter(version=version, status=Evaluation.Status.RUNNING).exists():
+    running = Evaluation.objects.filter(version=version, status=Evaluation.Status.RUNNING)
+    if running.exclude(job__status__in=ENDED_JOBS).exists():  # a worker that died has left one behind
         return "it is being evaluated."
     if version.descendants.exists() or jobs.exists():
         return "others were trained from it."

@@ -225,3 +225,11 @@ def test_what_is_in_use_is_not_deleted(model, alice, cache, use, sentence):
         versions.delete_version(trained)
     assert ModelVersion.objects.filter(pk=trained.pk).exists()
     assert (cache / trained.source).is_dir()
+
+
+def test_evaluation_that_nobody_will_end_does_not_keep_a_version(model):
+    """Its worker died while the job was being cancelled."""
+    trained = add_trained(model)
+    Evaluation.objects.create(version=trained, job=trained.lineage.job)
+    versions.delete_version(trained)
+    assert not ModelVersion.objects.filter(pk=trained.pk).exists()
