@@ -50,7 +50,7 @@ def _order_groups(items: Iterable[SplitItem], seed: int) -> list[list[tuple[str,
     for item in items:
         key = item.key
         sizes[key] += 1
-        labels[key] = item.label
+        labels[key] = min(labels.get(key, item.label), item.label)
         if item.group:
             counted[key][item.label] += 1
     for key, counts in counted.items():

@@ -4,7 +4,7 @@ import random
 from collections import Counter, defaultdict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from finetuning.formats.splits import TRAIN, SplitItem, assign_splits
@@ -21,6 +21,10 @@ items = st.lists(
 )
 
 
+# The same text under two labels.
+LABELLED_TWICE = [("0000", ""), ("0000", "pos"), ("0001", "pos"), ("0002", "pos"), ("0003", "")]
+
+
 def make_items(count: int, *, labels: str = "abc", group_size: int = 1) -> list[SplitItem]:
     return [
         SplitItem(f"{n:04x}", str(n // group_size) if group_size > 1 else "", labels[n // group_size % len(labels)])
@@ -30,6 +34,7 @@ def make_items(count: int, *, labels: str = "abc", group_size: int = 1) -> list[
 
 @untimed
 @given(items, st.integers(0, 5), st.randoms())
+@example([SplitItem(content_hash, label=label) for content_hash, label in LABELLED_TWICE], 0, random.Random(0))
 def test_groups_stay_whole_and_the_order_of_rows_does_not_matter(rows, seed, shuffler):
     splits = assign_splits(rows, seed=seed)
     of_group = defaultdict(set)
