@@ -10,7 +10,9 @@ from django.utils import timezone
 from chat.errors import BusyError, InvalidError
 from finetuning.jobs.creation import check_priority, create_job
 from finetuning.jobs.dispatch import send_waiting
+from finetuning.jobs.folders import job_folder
 from finetuning.jobs.leases import QUEUE_ID
+from finetuning.jobs.process import kill_orphan
 from finetuning.jobs.states import FREE, Status, is_silent, move
 from finetuning.live import announce_job, announce_queue
 from finetuning.models import FineTuningJob, TrainingQueue
@@ -43,7 +45,10 @@ def _cancel_once(job: FineTuningJob) -> bool:
         changes = {"cancel_requested_at": now}
         to, code, message = Status.CANCELLING, "cancelling", "Asked to end."
     owner = job.owner_token
-    return move(job.pk, come_from=[job.status], to=to, owner=owner, code=code, message=message, **changes)
+    moved = move(job.pk, come_from=[job.status], to=to, owner=owner, code=code, message=message, **changes)
+    if moved and to == Status.CANCELLED and owner is not None:
+        kill_orphan(job_folder(job.pk))
+    return moved
 
 
 def start_job(job: FineTuningJob) -> FineTuningJob:

@@ -36,8 +36,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Batch:
-    """What some lines of the log change."""
+    """What some lines of the log change. `phase` is the last one that was said: it is not said again."""
 
+    phase: str = ""
     columns: dict[str, Any] = field(default_factory=dict)
     steps: dict[int, dict[str, Any]] = field(default_factory=dict)
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -53,7 +54,9 @@ class Batch:
     def _on_Phase(self, job_id: Any, event: dict[str, Any]) -> None:
         name = event["name"]
         self.columns["phase"] = name[:16]
-        self._say(job_id, "phase", PHASES.get(name, ""), event, name=name)
+        if name != self.phase:
+            self._say(job_id, "phase", PHASES.get(name, ""), event, name=name)
+        self.phase = name
 
     def _on_Started(self, job_id: Any, event: dict[str, Any]) -> None:
         first = event["resumed_from"]
@@ -116,6 +119,7 @@ class Recorder:
         self._log = log
         self._offset = offset
         self._counted_at: float | None = None
+        self._phase = ""
 
     def count_time(self) -> None:
         """From now on the time goes on the job's account."""
@@ -127,14 +131,14 @@ class Recorder:
         Raises LostLeaseError, and django.db.Error when the database is away: then nothing is stored or forgotten.
         """
         lines, end = self._read()
-        batch = Batch()
+        batch = Batch(phase=self._phase)
         for line in lines:
             batch.add(self._lease.job_id, line)
         now = time.monotonic()
         seconds = now - self._counted_at if self._counted_at is not None else 0.0
         with transaction.atomic():
             self._write(batch, end, seconds)
-        self._offset = end
+        self._offset, self._phase = end, batch.phase
         self._counted_at = now if self._counted_at is not None else None
         if lines:
             announce_job(self._lease.job_id)

@@ -9,6 +9,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from finetuning.jobs.dispatch import send_waiting
+from finetuning.jobs.folders import job_folder
+from finetuning.jobs.process import kill_orphan
 from finetuning.jobs.states import (
     FREE,
     LOST,
@@ -57,9 +59,9 @@ def take_back_stale(now: datetime) -> None:
 
 
 def end_abandoned(now: datetime) -> None:
-    """Cancelled while their worker died: nobody else says that they have ended."""
+    """Cancelled while their worker died: nobody else says that they have ended, or ends what it has left behind."""
     for job in _silent_since(now, SILENT_AFTER).filter(status=Status.CANCELLING):
-        move(
+        is_over = move(
             job.pk,
             come_from=[Status.CANCELLING],
             to=Status.CANCELLED,
@@ -70,6 +72,8 @@ def end_abandoned(now: datetime) -> None:
             phase="",
             **FREE,
         )
+        if is_over:
+            kill_orphan(job_folder(job.pk))
 
 
 def _silent_since(now: datetime, patience: timedelta) -> QuerySet[FineTuningJob]:

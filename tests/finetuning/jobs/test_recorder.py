@@ -85,6 +85,15 @@ def test_figures_and_state_are_stored(lease, log):
 
 
 @pytest.mark.django_db
+def test_phase_is_said_when_it_begins_and_not_again(lease, log):
+    loading, training = ({"event": "Phase", "name": name} for name in ("loading", "training"))
+    write(log, loading, loading, started(), loading, training, loading)
+    store(lease, log)
+    said = [event.data["name"] for event in JobEvent.objects.filter(code="phase")]
+    assert said == ["loading", "training", "loading"]
+
+
+@pytest.mark.django_db
 def test_evaluation_that_comes_later_leaves_the_steps_figures(lease, log):
     write(log, started(), step(1))
     store(lease, log)

@@ -8,19 +8,25 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from finetuning import registration
 from finetuning.jobs import cancel_job, process, resume_job, retry_job, shutdown, work
-from finetuning.jobs.folders import job_folder
+from finetuning.jobs.folders import job_folder, open_folder
 from finetuning.jobs.states import Status
+from finetuning.jobs.tending import tend
 from finetuning.models import DatasetVersion, Evaluation, FineTuningJob
 from models_hub.models import ModelVersion, RegisteredModel
 from tests.finetuning.jobs.ground import LONG, QUICK, make_job
@@ -194,8 +200,6 @@ def test_child_killed_again_and_again_fails_in_the_end(base, conversations, chil
 
 
 def test_another_owner_ends_the_child_of_the_first(base, conversations, child):
-    from uuid import uuid4
-
     job = make_checked(conversations, hyperparameters=LONG)
     with working(lambda: work.run(job.pk)) as thread:
         wait_for(job, lambda job: job.step >= 1)
@@ -228,6 +232,24 @@ def test_orphan_ends_before_a_second_child_begins(base, conversations, child, mo
     assert job.status == Status.SUCCEEDED
     assert not is_alive(orphans[0].pid)
     assert curve(job) == list(range(1, 201))
+
+
+def test_job_that_is_over_leaves_no_process_of_a_dead_worker_behind(base, conversations, child):
+    """Its child does not even listen: what has lost its worker and is stuck is ended all the same."""
+    job = make_checked(conversations)
+    command = [sys.executable, "-c", "import time; time.sleep(600)", str(job_folder(job.pk))]
+    orphan = subprocess.Popen(command, process_group=0)
+    try:
+        open_folder(job_folder(job.pk))
+        (job_folder(job.pk) / process.PID).write_text(str(orphan.pid))
+        long_ago = timezone.now() - timedelta(minutes=1)
+        lost = {"owner_token": uuid4(), "heartbeat_at": long_ago}
+        FineTuningJob.objects.filter(pk=job.pk).update(status=Status.CANCELLING, **lost)
+        tend()
+        assert orphan.wait(timeout=PATIENCE) == -signal.SIGKILL
+    finally:
+        orphan.kill()
+        orphan.wait()
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
