@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Q
+
 from finetuning.conversations import withdrawn_rows
 from finetuning.models import DatasetVersion, VersionContributor
 
@@ -21,8 +23,9 @@ def hold(version: DatasetVersion) -> DatasetVersion:
 def without_taken_back(version: DatasetVersion, answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those to prompts out of files and fixed lists, and to those of conversations that the version may still hold."""
     held = hold(version)
-    taken = withdrawn_rows(VersionContributor.objects.filter(version=held)).values("pk")
-    allowed = VersionContributor.objects.filter(version=held).exclude(pk__in=taken)
+    asked = {answer["conversation"] for answer in answers if answer.get("conversation")}
+    rows = VersionContributor.objects.filter(Q(conversation_id__in=asked) | Q(conversation_id=None), version=held)
+    allowed = rows.exclude(pk__in=withdrawn_rows(rows).values("pk"))
     whose = {(contributor, str(talk)) for contributor, talk in allowed.values_list("contributor_id", "conversation_id")}
     return [
         answer
