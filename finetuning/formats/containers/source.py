@@ -12,6 +12,7 @@ from typing import BinaryIO
 Progress = Callable[[int, int | None], None]  # bytes read, bytes in all when known
 Openable = str | Path | BinaryIO
 CHUNK_BYTES = 256 * 1024
+MAX_LINE = 4 * 1024 * 1024  # a longer one is converted in pieces: no row may have as much
 
 
 @contextmanager
@@ -53,6 +54,8 @@ def to_utf8(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
         yield from chunks
     elif encoding == "utf-8-sig":
         yield from _without_mark(chunks)
+    elif encoding == "cp1252":
+        yield from _from_windows(chunks)
     else:
         yield from _transcode(chunks, encoding)
 
@@ -74,3 +77,23 @@ def _transcode(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
         yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
     if decoder.getstate()[0]:
         yield b"\xff"  # half a character at the end
+
+
+def _from_windows(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Line by line: files are put together from several, and a line that is UTF-8 already would become gibberish."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield b"".join(_line_to_utf8(line) + b"\n" for line in lines)
+        if len(rest) > MAX_LINE:
+            yield _line_to_utf8(rest)
+            rest = b""
+    yield _line_to_utf8(rest)
+
+
+def _line_to_utf8(line: bytes) -> bytes:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return line.decode("cp1252", "surrogateescape").encode("utf-8", "surrogatepass")
+    return line

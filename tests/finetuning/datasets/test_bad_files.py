@@ -58,6 +58,16 @@ def test_line_in_another_encoding_is_refused_alone(dataset):
     assert only_problem(source_import)[:2] == (10, "bad_encoding")
 
 
+def test_lines_of_two_encodings_are_each_read_in_their_own(dataset):
+    """Most are not UTF-8, so the file is taken for Windows-1252; the others must not become gibberish."""
+    texts = [json.dumps(chat_row(number, f"Grün {number}"), ensure_ascii=False) for number in range(30)]
+    lines = [text.encode("utf-8" if number % 3 == 0 else "cp1252") for number, text in enumerate(texts)]
+    source_import = read_upload(dataset, b"\n".join(lines))
+    assert (source_import.rows_added, source_import.codes) == (30, {})
+    answers = [row.content["messages"][1]["content"] for row in Example.objects.order_by("line")]
+    assert answers == [f"Grün {number}" for number in range(30)]
+
+
 def test_single_line_of_200_megabytes_is_passed_over(dataset, tmp_path):
     path = tmp_path / "long.jsonl"
     with path.open("wb") as stream:
