@@ -78,7 +78,9 @@ class Batch:
 
     def _on_StepDone(self, job_id: Any, event: dict[str, Any]) -> None:
         step = event["step"]
-        self.columns |= {"step": step, "total_steps": event["total_steps"], "eta_seconds": event["eta_seconds"]}
+        self.columns |= {name: event[name] for name in ("step", "total_steps", "eta_seconds")}
+        if "tokens" in event:  # a log of before it was counted has none
+            self.columns["trained_tokens"] = event["tokens"]
         self.steps[step] = {name: event[name] for name in STEP_FIELDS}
 
     def _on_EvaluationDone(self, job_id: Any, event: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ class WarmUpDone(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone(Event):
-    """`loss` is the mean over the step's trained tokens (or rows), before the update."""
+    """`loss` is the mean over the step's trained tokens (or rows), before the update; `tokens` are the run's so far."""
 
     step: int
     total_steps: int
@@ -55,6 +55,7 @@ class StepDone(Event):
     learning_rate: float
     grad_norm: float
     tokens_per_second: float
+    tokens: int
     eta_seconds: float
 
 

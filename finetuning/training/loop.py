@@ -270,6 +270,7 @@ class TrainingLoop:
             learning_rate=learning_rate,
             grad_norm=norm,
             tokens_per_second=tokens / seconds,
+            tokens=state.tokens,
             eta_seconds=state.seconds / state.step * (self.total_steps - state.step),
         )
         self._progress(event)

@@ -191,6 +191,14 @@ def test_job_in_every_state_renders_whole_and_as_a_fragment(admin_user, curator,
         assert "data-revision" in text(part)
 
 
+def test_job_can_be_cancelled_on_the_page_that_waits_for_its_report(admin_user, curator):
+    job = make_job(admin_user, Status.VALIDATING_FILES)
+    cancel = reverse("jobs:cancel", args=[job.pk])
+    assert cancel in text(curator.get(reverse("jobs:preflight", args=[job.pk])))
+    FineTuningJob.objects.filter(pk=job.pk).update(status=Status.CANCELLED)
+    assert cancel not in text(curator.get(reverse("jobs:preflight", args=[job.pk])))
+
+
 def test_page_holds_the_history_for_a_first_look(admin_user, curator):
     job = make_job(admin_user)
     add_steps(job, 1, 40)

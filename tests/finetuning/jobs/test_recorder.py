@@ -45,7 +45,8 @@ def started(resumed_from: int = 0, total: int = 100) -> dict[str, Any]:
 
 def step(number: int, loss: float | None = 1.0) -> dict[str, Any]:
     figures = {"epoch": number / 10, "learning_rate": 0.1, "grad_norm": 1.0, "tokens_per_second": 5.0}
-    return {"event": "StepDone", "step": number, "total_steps": 100, "loss": loss, "eta_seconds": 9.0, **figures}
+    figures |= {"loss": loss, "eta_seconds": 9.0, "tokens": 50 * number}
+    return {"event": "StepDone", "step": number, "total_steps": 100, **figures}
 
 
 def evaluation(number: int) -> dict[str, Any]:
@@ -78,6 +79,7 @@ def test_figures_and_state_are_stored(lease, log):
     store(lease, log)
     job = FineTuningJob.objects.get()
     assert (job.phase, job.step, job.total_steps, job.device, job.eta_seconds) == ("training", 2, 100, "cpu", 9.0)
+    assert job.trained_tokens == 100
     assert job.event_offset == log.stat().st_size
     assert steps() == [0, 1, 2]
     assert JobMetric.objects.get(step=2).evaluation == {"eval_loss": 2.0}
