@@ -13,7 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django_htmx.http import HttpResponseClientRedirect
 
-from chat.errors import ForbiddenError, NotFoundError
+from chat.errors import ForbiddenError, InvalidError, NotFoundError
 from finetuning.access import check_curator
 
 View = Callable[..., HttpResponse]
@@ -38,6 +38,10 @@ def curators_only(view: View) -> View:
         except ForbiddenError as error:
             raise PermissionDenied(error.message) from error
         except NotFoundError as error:
+            raise Http404(error.message) from error
+        except InvalidError as error:  # an address that somebody has changed by hand, such as a broken cursor
+            if request.method == "POST":
+                raise
             raise Http404(error.message) from error
 
     return door

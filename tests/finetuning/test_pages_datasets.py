@@ -207,6 +207,12 @@ def test_what_is_not_there_is_not_found(page, hills, make_dataset):
         assert page.get(path).status_code == 404, path
 
 
+def test_broken_cursor_is_not_found(page, hills):
+    item = make_import(hills, Status.SUCCEEDED)
+    for path in (address("list"), address("review", hills.pk), address("problems", hills.pk, item.pk)):
+        assert page.get(f"{path}?cursor=zzz", headers=HTMX).status_code == 404, path
+
+
 # --- list and overview --------------------------------------------------------------------------------------
 
 
