@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ninja import Router, Schema, Status
+from ninja import Query, Router, Schema, Status
 from pydantic import Field
 
 from accounts import selectors, services
 from accounts.models import ApiKey, User
 from accounts.requests import ApiRequest
+from config.api_lists import NEXT, ListQuery, cut_list
 from config.api_schema import RequestSchema
 
 router = Router()
@@ -52,7 +53,7 @@ class NewKey(Key):
 
 class KeyList(Schema):
     items: list[Key]
-    next_cursor: str | None = Field(None, description="Always null: there are at most 50 keys.")
+    next_cursor: str | None = NEXT
 
 
 class KeyCreate(RequestSchema):
@@ -71,8 +72,8 @@ def change_me(request: ApiRequest, change: MeChange) -> User:
 
 
 @router.get("/keys", response=KeyList, summary="List my API keys")
-def list_keys(request: ApiRequest) -> dict[str, object]:
-    return {"items": selectors.list_keys(user=request.auth), "next_cursor": None}
+def list_keys(request: ApiRequest, query: Query[ListQuery]) -> dict[str, object]:
+    return cut_list(list(selectors.list_keys(user=request.auth)), query, key=lambda key: key.pk)
 
 
 @router.post("/keys", response={201: NewKey}, summary="Create an API key")

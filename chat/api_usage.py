@@ -10,11 +10,12 @@ from pydantic import Field
 
 from chat import usage
 from chat.errors import ForbiddenError
+from config.api_lists import NEXT, ListQuery, cut_list
 
 router = Router()
 
 
-class UsageQuery(Schema):
+class UsageQuery(ListQuery):
     since: datetime.date | None = Field(None, description="First day (UTC). Default: 30 days up to `until`.")
     until: datetime.date | None = Field(None, description="Last day (UTC), itself included. Default: today.")
     everybody: bool = Field(False, description="For admins: of all people, told apart by `user`.")
@@ -34,7 +35,7 @@ class UsageReport(Schema):
     since: datetime.date
     until: datetime.date
     items: list[UsageRow]
-    next_cursor: str | None = Field(None, description="Always null: the whole period comes at once.")
+    next_cursor: str | None = NEXT
 
 
 @router.get("", response=UsageReport, summary="What was used")
@@ -46,4 +47,5 @@ def get_usage(request: HttpRequest, query: Query[UsageQuery]) -> dict[str, objec
     since = query.since or until - datetime.timedelta(days=29)
     user = None if query.everybody else request.auth
     items = usage.list_usage(user=user, since=since, until=until, by_user=query.everybody)
-    return {"since": since, "until": until, "items": items}
+    page = cut_list(items, query, key=lambda row: (row.day.isoformat(), row.model, row.user))
+    return {"since": since, "until": until, **page}

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any, Literal
 
 from django.http import HttpRequest, StreamingHttpResponse
-from ninja import Router, Schema, Status
+from ninja import Query, Router, Schema, Status
 from pydantic import Field
 
 from accounts.models import User
+from config.api_lists import NEXT, ListQuery, cut_list
 from config.api_schema import RequestSchema
 from config.streaming import stream_file
 from finetuning import version_reports, versions
@@ -18,7 +19,6 @@ from finetuning.version_files import export_name
 from finetuning.version_reports import VersionReport
 from models_hub import selectors
 from models_hub.models import AliasEvent, ModelVersion, RegisteredModel
-from models_hub.targets import ModelCard
 
 router = Router()
 
@@ -37,7 +37,7 @@ class Model(Schema):
 
 class ModelList(Schema):
     items: list[Model]
-    next_cursor: str | None = Field(None, description="Always null: all models come at once.")
+    next_cursor: str | None = NEXT
 
 
 class Lineage(Schema):
@@ -110,7 +110,7 @@ class VersionWithAnswers(Version):
 
 class VersionList(Schema):
     items: list[Version]
-    next_cursor: str | None = Field(None, description="Always null: all versions come at once.")
+    next_cursor: str | None = NEXT
 
 
 class AliasMove(RequestSchema):
@@ -137,15 +137,16 @@ class Retired(Schema):
 
 
 @router.get("", response=ModelList, summary="List the models I may use")
-def list_models(request: HttpRequest) -> dict[str, list[ModelCard] | None]:
-    return {"items": selectors.list_models(user=request.auth), "next_cursor": None}
+def list_models(request: HttpRequest, query: Query[ListQuery]) -> dict[str, Any]:
+    return cut_list(selectors.list_models(user=request.auth), query, key=lambda model: model.slug)
 
 
 # A slug may hold slashes: OPENAI_MODELS names models of other providers too.
 @router.get("/{path:slug}/versions", response=VersionList, summary="List the versions of a model")
-def list_versions(request: HttpRequest, slug: str) -> dict[str, object]:
+def list_versions(request: HttpRequest, slug: str, query: Query[ListQuery]) -> dict[str, object]:
     reports = version_reports.list_reports(selectors.get_model(slug, user=request.auth))
-    return {"items": [_version(report, is_curator(request.auth)) for report in reports], "next_cursor": None}
+    page = cut_list(reports, query, key=lambda report: report.version.number)
+    return page | {"items": [_version(report, is_curator(request.auth)) for report in page["items"]]}
 
 
 @router.get("/{path:slug}/versions/{int:number}", response=VersionWithAnswers, summary="Read one version")

@@ -170,7 +170,7 @@ class Version(Schema):
 
 class VersionList(Schema):
     items: list[Version]
-    next_cursor: str | None = Field(None, description="Always null: all versions come at once.")
+    next_cursor: str | None = NEXT
 
 
 class DiffRow(Schema):

@@ -10,6 +10,7 @@ from ninja import Query, Router, Status
 from pydantic import Field
 
 from chat.errors import InvalidError, TooLongError
+from config.api_lists import ListQuery, cut_list
 from config.api_schema import RequestSchema
 from config.streaming import stream_file
 from finetuning import datasets
@@ -273,9 +274,9 @@ def change_example(request: HttpRequest, dataset_id: int, example_id: int, body:
 
 
 @router.get("/{int:dataset_id}/versions", response=schemas.VersionList, summary="List frozen versions")
-def list_versions(request: HttpRequest, dataset_id: int) -> dict[str, Any]:
-    versions = datasets.list_versions(_get(request, dataset_id))
-    return {"items": [version_to_dict(version) for version in versions], "next_cursor": None}
+def list_versions(request: HttpRequest, dataset_id: int, query: Query[ListQuery]) -> dict[str, Any]:
+    versions = [version_to_dict(version) for version in datasets.list_versions(_get(request, dataset_id))]
+    return cut_list(versions, query, key=lambda version: version["number"])
 
 
 @router.post("/{int:dataset_id}/versions", response={201: schemas.Version}, summary="Freeze a version")

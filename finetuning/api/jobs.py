@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from ninja import Query, Router, Schema, Status
 from pydantic import Field
 
+from chat.cursors import decode_cursor, encode_cursor
 from chat.errors import InvalidError, NotFoundError
 from config.api_schema import RequestSchema
 from finetuning import jobs
@@ -113,6 +114,7 @@ class Event(Schema):
 class EventList(Schema):
     items: list[Event]
     next_after: int = Field(description="Give it as `after` to get what comes then.")
+    next_cursor: str | None = Field(description="The same as a `cursor`; null when nothing more is here yet.")
 
 
 class Metric(Schema):
@@ -128,6 +130,7 @@ class Metric(Schema):
 class MetricList(Schema):
     items: list[Metric]
     next_after: int
+    next_cursor: str | None
 
 
 class Preflight(Schema):
@@ -227,10 +230,13 @@ def list_events(
     job_id: UUID,
     after: int = Query(0, ge=0, le=2**63 - 1),
     limit: int = Query(100, ge=1, le=MAX_EVENTS),
+    cursor: str | None = None,
 ) -> dict[str, Any]:
     """Oldest first, from behind `after`."""
+    after = _place_of(cursor) if cursor else after
     events = jobs.list_events(jobs.get_job(job_id, user=request.auth), after=after, limit=limit)
-    return {"items": [event_to_dict(event) for event in events], "next_after": events[-1].pk if events else after}
+    items = [event_to_dict(event) for event in events]
+    return _stretch(items, next_after=events[-1].pk if events else after, limit=limit)
 
 
 @router.get("/{uuid:job_id}/metrics", response=MetricList, summary="Read the job's figures, step by step")
@@ -239,11 +245,26 @@ def list_metrics(
     job_id: UUID,
     after: int = Query(-1, ge=-1, le=2**31 - 1),
     limit: int = Query(MAX_METRICS, ge=1, le=MAX_METRICS),
+    cursor: str | None = None,
 ) -> dict[str, Any]:
     """A resumed run may do steps again: then read from the step it goes on after."""
+    after = _place_of(cursor) if cursor else after
     metrics = jobs.list_metrics(jobs.get_job(job_id, user=request.auth), after_step=after, limit=limit)
     items = [metric_to_dict(metric) for metric in metrics]
-    return {"items": items, "next_after": metrics[-1].step if metrics else after}
+    return _stretch(items, next_after=metrics[-1].step if metrics else after, limit=limit)
+
+
+def _place_of(cursor: str) -> int:
+    """Raises InvalidError."""
+    (place,) = decode_cursor(cursor, int)
+    if not -1 <= place < 2**63:
+        raise InvalidError("The cursor is not valid. Begin again without one.")
+    return place
+
+
+def _stretch(items: list[dict[str, Any]], *, next_after: int, limit: int) -> dict[str, Any]:
+    more = encode_cursor(next_after) if len(items) == limit else None
+    return {"items": items, "next_after": next_after, "next_cursor": more}
 
 
 def find_the_dataset(request: HttpRequest, name: int | str) -> Dataset:

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema, Status
+from ninja import Query, Router, Schema, Status
 from pydantic import Field
 
+from config.api_lists import NEXT, ListQuery, cut_list
 from config.api_schema import RequestSchema
 from finetuning import schedules
 from finetuning.api.jobs import Job, find_the_dataset, job_to_dict
@@ -45,7 +46,7 @@ class Schedule(Schema):
 
 class ScheduleList(Schema):
     items: list[Schedule]
-    next_cursor: str | None = Field(None, description="Always null: all schedules come at once.")
+    next_cursor: str | None = NEXT
 
 
 class NewSchedule(RequestSchema):
@@ -84,8 +85,9 @@ class RunNow(Schema):
 
 
 @router.get("", response=ScheduleList, summary="List the schedules")
-def list_schedules(request: HttpRequest) -> dict[str, Any]:
-    return {"items": [schedule_to_dict(row) for row in schedules.list_schedules(user=request.auth)]}
+def list_schedules(request: HttpRequest, query: Query[ListQuery]) -> dict[str, Any]:
+    rows = [schedule_to_dict(row) for row in schedules.list_schedules(user=request.auth)]
+    return cut_list(rows, query, key=lambda row: row["id"])
 
 
 @router.post("", response={201: Schedule}, summary="Make a schedule")

@@ -70,9 +70,19 @@ def test_log_and_figures_are_paged_by_where_one_is(curator, alice):
     page = curator.get(f"/api/jobs/{job.pk}/events?after={events[0].pk}&limit=1").json()
     assert [event["code"] for event in page["items"]] == ["c1"]
     assert page["next_after"] == events[1].pk
+    page = curator.get(f"/api/jobs/{job.pk}/events?limit=2&cursor={page['next_cursor']}").json()
+    assert ([event["code"] for event in page["items"]], page["next_cursor"]) == (["c2"], None)
+    page = curator.get(f"/api/jobs/{job.pk}/metrics?limit=2").json()
+    page = curator.get(f"/api/jobs/{job.pk}/metrics?limit=2&cursor={page['next_cursor']}").json()
+    assert [metric["step"] for metric in page["items"]] == [2, 3]
+    assert curator.get(f"/api/jobs/{job.pk}/events?cursor=zzz").status_code == 400
     page = curator.get(f"/api/jobs/{job.pk}/metrics?after=2").json()
     assert ([metric["step"] for metric in page["items"]], page["next_after"]) == ([3, 4], 4)
-    assert curator.get(f"/api/jobs/{job.pk}/metrics?after=4").json() == {"items": [], "next_after": 4}
+    assert curator.get(f"/api/jobs/{job.pk}/metrics?after=4").json() == {
+        "items": [],
+        "next_after": 4,
+        "next_cursor": None,
+    }
     assert curator.get(f"/api/jobs/{job.pk}/preflight").json() == {"report": None}
 
 
