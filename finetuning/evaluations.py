@@ -138,15 +138,25 @@ def _as_told(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answers(result: dict[str, Any], prompts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Whose conversation a prompt is from is kept beside it: a withdrawal must find it."""
+    """Whose conversation a prompt is from is kept beside it: a withdrawal must find it.
+
+    The child leaves out what does not fit its model, and where no held-out row is given it takes some by itself; of
+    those nobody would know whose they are, so they are not kept.
+    """
     answers = result.get("answers") or []
-    if len(answers) != len(prompts):
+    if not prompts:
         return answers
+    given = {_key_of(prompt): prompt for prompt in prompts}
     whose = ("contributor", "conversation")
     return [
         {**answer, **{name: prompt[name] for name in whose if name in prompt}}
-        for answer, prompt in zip(answers, prompts, strict=True)
+        for answer in answers
+        if (prompt := given.get(_key_of(answer))) is not None
     ]
+
+
+def _key_of(asked: dict[str, Any]) -> str:
+    return json.dumps([asked["source"], asked["messages"]])
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

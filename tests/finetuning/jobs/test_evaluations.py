@@ -9,7 +9,15 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from finetuning.evaluations import FIXED_PROMPTS, MAX_HELD_OUT, MAX_OWN_PROMPTS, MAX_PROMPT_CHARS, choose_prompts
+from finetuning.evaluations import (
+    FIXED_PROMPTS,
+    MAX_HELD_OUT,
+    MAX_OWN_PROMPTS,
+    MAX_PROMPT_CHARS,
+    _answers,
+    _as_told,
+    choose_prompts,
+)
 from finetuning.models import FineTuningJob
 from tests.finetuning.job_rows import make_job, make_version
 
@@ -68,3 +76,21 @@ def test_question_of_a_pair_is_its_prompt(job, tmp_path):
     content = {"prompt": [{"role": "user", "content": "which?"}], "chosen": [], "rejected": []}
     write_test_split(tmp_path, [row("unused", content=content)])
     assert said(list(choose_prompts(job)), "held out") == ["which?"]
+
+
+def test_every_answer_to_a_person_names_its_conversation_whatever_else_the_child_did(job, tmp_path, alice):
+    """It leaves out a prompt that does not fit, and adds held-out rows of its own choice."""
+    alice.training_consent_at = timezone.now()
+    alice.save()
+    rows = [row(f"alice {number}", contributor=alice.pk) for number in range(3)]
+    write_test_split(tmp_path, rows)
+    prompts = list(choose_prompts(job))
+    told = [{**prompt, "tuned": "yes"} for prompt in map(_as_told, prompts)]
+    chosen = {"source": "held out", "messages": [{"role": "user", "content": "alice 0"}], "tuned": "yes"}
+    kept = _answers({"answers": [chosen, *told[:-2], told[-1]]}, prompts)
+    assert [answer.get("conversation") for answer in kept if answer["source"] == "conversation"] == [
+        rows[0]["conversation"],
+        rows[2]["conversation"],
+    ]
+    assert [answer["source"] for answer in kept].count("held out") == 0
+    assert all("contributor" not in answer for answer in kept if answer["source"] in ("fixed", "sample"))
