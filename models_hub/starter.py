@@ -149,11 +149,22 @@ def _import(recipe: _Recipe, target: Path, origin: dict[str, object], report: Pr
             files[file.name] = sha256_of(file)
         (fresh / MANIFEST).write_text(json.dumps({"origin": origin, "files": files}, indent=2) + "\n")
         if target.exists():
-            target.rename(workspace / "old")
-        fresh.rename(target)
+            _replace_files(target, fresh)
+        else:
+            fresh.rename(target)
         return files
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _replace_files(target: Path, fresh: Path) -> None:
+    """Its folders are versions that were trained from it: they stay. Half replaced it has no manifest, and is redone."""
+    (target / MANIFEST).unlink(missing_ok=True)
+    for file in target.iterdir():
+        if file.is_file() and not (fresh / file.name).exists():
+            file.unlink()
+    for file in sorted(fresh.iterdir(), key=lambda file: file.name == MANIFEST):
+        file.replace(target / file.name)
 
 
 def _run_conversion(recipe: _Recipe, source: Path, fresh: Path, report: Progress) -> None:

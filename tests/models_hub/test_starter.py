@@ -66,6 +66,18 @@ def test_damaged_model_is_imported_anew(cache, quick, damage):
     assert names(cache) == {CHAT_FOLDER, ENCODER_FOLDER}
 
 
+def test_versions_trained_from_a_starter_outlive_its_import(cache, quick):
+    folder = cache / ENCODER_FOLDER
+    (folder / "2").mkdir()
+    (folder / "2" / "model.safetensors").write_bytes(b"trained")
+    (folder / "left over.bin").write_bytes(b"x")
+    (folder / MANIFEST).unlink()
+    assert import_starter_models(cache)[1].was_imported
+    assert (folder / "2" / "model.safetensors").read_bytes() == b"trained"
+    assert not (folder / "left over.bin").exists()
+    assert starter.verify_manifest(folder)
+
+
 def test_interrupted_import_leaves_nothing_behind_and_can_be_repeated(cache, quick, monkeypatch):
     shutil.rmtree(cache / ENCODER_FOLDER)
     (cache / f".{ENCODER_FOLDER}-killed").mkdir()  # as a killed process leaves it
