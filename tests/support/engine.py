@@ -1,6 +1,7 @@
 """A real engine in a process of its own, for tests of what talks to one: the starter chat model and two tiny encoders.
 
-Alone: `python -m tests.support.engine CACHE_DIR KEY` prints its port and serves until its standard input ends.
+Alone: `python -m tests.support.engine CACHE_DIR KEY [NAME=FOLDER ...]` prints its port and serves until its standard
+input ends. Named folders are chat models that it serves, too.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ class EngineProcess:
             self.process.wait()
 
 
-def start_engine(cache_dir: Path, key: str) -> EngineProcess:
+def start_engine(cache_dir: Path, key: str, **chat_folders: str) -> EngineProcess:
     """Blocks until it listens; the first time ever, that includes importing the starter model (half a minute)."""
-    command = [sys.executable, "-m", "tests.support.engine", str(cache_dir), key]
+    more = [f"{name}={folder}" for name, folder in chat_folders.items()]
+    command = [sys.executable, "-m", "tests.support.engine", str(cache_dir), key, *more]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("PORT "):
@@ -39,7 +41,7 @@ def start_engine(cache_dir: Path, key: str) -> EngineProcess:
     raise RuntimeError(f"The engine ended with status {process.wait()}.")
 
 
-async def serve(cache_dir: Path, key: str) -> None:
+async def serve(cache_dir: Path, key: str, chat_folders: dict[str, str]) -> None:
     from models_hub.engine.engine import Engine
     from models_hub.engine.options import EngineOptions, ModelSource, Task
     from models_hub.engine.server import Server
@@ -52,6 +54,7 @@ async def serve(cache_dir: Path, key: str) -> None:
         CHAT_MODEL: ModelSource(CHAT_FOLDER),
         CLASSIFIER: ModelSource("tiny-classifier", task=Task.CLASSIFICATION),
         MASK_FILLER: ModelSource("tiny-mask-filler", task=Task.FILL_MASK),
+        **{name: ModelSource(folder) for name, folder in chat_folders.items()},
     }
     options = EngineOptions(model_cache_dir=cache_dir, api_key=key, use_gpu="false")
     server = Server(Engine(catalog.get, options=options, list_names=lambda: catalog))
@@ -63,4 +66,4 @@ async def serve(cache_dir: Path, key: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(serve(Path(sys.argv[1]), sys.argv[2], dict(entry.split("=", 1) for entry in sys.argv[3:])))
