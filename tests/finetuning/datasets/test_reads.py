@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, Permission
 from django.utils import timezone
 
-from chat.errors import BusyError, ForbiddenError, InvalidError, NotFoundError
+from chat.errors import BusyError, ForbiddenError, InvalidError, NotFoundError, TooLongError
 from finetuning import datasets
 from finetuning.datasets import care, imports, selectors
 from finetuning.datasets.folders import dataset_folder, upload_path
@@ -176,6 +176,21 @@ def make_job(version: DatasetVersion, status: str) -> FineTuningJob:
     return FineTuningJob.objects.create(
         dataset_version=version, base_version=base, method="lora_sft", base="tiny", target="tuned", status=status
     )
+
+
+def test_dataset_is_deleted_whatever_others_are_called(dataset):
+    datasets.create_dataset(f"{dataset.name} (deleted, {dataset.pk})", user=None)
+    datasets.delete_dataset(dataset)
+    assert dataset.deleted_at is not None
+
+
+def test_description_of_megabytes_is_refused(dataset):
+    for change in (
+        lambda text: datasets.create_dataset("Lakes", user=None, description=text),
+        lambda text: datasets.rename_dataset(dataset, description=text),
+    ):
+        with pytest.raises(TooLongError):
+            change("x" * 1_000_000)
 
 
 def test_dataset_in_use_by_a_training_is_not_deleted(dataset):
