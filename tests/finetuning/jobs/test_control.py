@@ -84,7 +84,7 @@ def test_target_is_suggested_and_never_the_base(admin_user, base, conversations)
         ({"target": "remote"}, "name of its own"),
         ({"target": "sentiment"}, "name of its own"),
         ({"target": "../up"}, "cannot be the name"),
-        ({"target": "hub"}, "the model cache's own folder"),
+        ({"target": "hub"}, "the model cache keeps downloads"),
         ({"hyperparameters": {"max_steps": 10**30}}, "max_steps must be at most"),
         ({"hyperparameters": {"learning_rate": "fast"}}, "hyperparameters are not valid"),
         ({"hyperparameters": {"learning_rat": 1}}, "Unknown hyperparameters: learning_rat"),
