@@ -158,7 +158,7 @@ def _import(recipe: _Recipe, target: Path, origin: dict[str, object], report: Pr
 
 
 def _replace_files(target: Path, fresh: Path) -> None:
-    """Its folders are versions that were trained from it: they stay. Half replaced it has no manifest, and is redone."""
+    """Its folders, versions that were trained from it, stay. Half replaced it has no manifest, and is redone."""
     (target / MANIFEST).unlink(missing_ok=True)
     for file in target.iterdir():
         if file.is_file() and not (fresh / file.name).exists():
