@@ -173,6 +173,7 @@ def _write_rows(job: FineTuningJob, result: dict[str, Any], record: dict[str, An
         template_hash=result.get("template_hash", ""),
         needs_evaluation=True,
     )
+    job.refresh_from_db(fields=["step", "device", "precision"])  # it was read before the run
     lineage = _write_lineage(job, version, result, record)
     move_alias(model, CANDIDATE, version, actor=job.created_by, reason=f"Trained by the job {job.name}."[:500])
     mine.update(result_version=version, trained_tokens=result.get("tokens", 0))
@@ -223,12 +224,19 @@ def _write_lineage(
         base_version=job.base_version,
         base_fingerprint=result.get("base_fingerprint", ""),
         method=job.method,
-        hyperparameters=result.get("hyperparameters") or (job.preflight or {}).get("hyperparameters", {}),
+        hyperparameters=_used(job, result),
         template_hash=result.get("template_hash", ""),
         packages=result.get("packages", {}),
         adapter_folder=record["names"].get(ADAPTER, ""),
         **_withdrawn(job),
     )
+
+
+def _used(job: FineTuningJob, result: dict[str, Any]) -> dict[str, Any]:
+    """Those of the run; what was left to the data is what the pre-flight check found in it."""
+    found = (job.preflight or {}).get("hyperparameters", {})
+    chosen = {name: value for name, value in result.get("hyperparameters", {}).items() if value is not None}
+    return {**found, **chosen}
 
 
 def _withdrawn(job: FineTuningJob) -> dict[str, Any]:

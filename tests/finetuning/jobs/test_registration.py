@@ -12,7 +12,7 @@ import pytest
 from finetuning import registration
 from finetuning.jobs.folders import job_folder
 from finetuning.jobs.states import Lease
-from finetuning.models import FineTuningJob
+from finetuning.models import FineTuningJob, Lineage
 from models_hub.models import ModelVersion, RegisteredModel
 from tests.finetuning.job_rows import make_job
 
@@ -58,3 +58,14 @@ def test_two_that_planned_the_same_number_get_two(alice, cache):
     }
     assert versions["first"].manifest == {"model.safetensors": "first"}
     assert RegisteredModel.objects.filter(slug="words").count() == 1
+
+
+def test_card_and_lineage_name_what_the_run_did(alice, cache):
+    """The job was read before the run, and what was left to the data stands in the pre-flight report."""
+    job, result = end_training(alice, "first")
+    job.preflight = {"hyperparameters": {"max_length": 56, "learning_rate": 1e-4}}
+    FineTuningJob.objects.filter(pk=job.pk).update(step=3, device="cpu", precision="bfloat16")
+    result["hyperparameters"] = {"max_length": None, "learning_rate": 2e-4}
+    lineage = Lineage.objects.get(version=registration.register(job, result, Lease(job.pk, job.owner_token)))
+    assert "- 3 steps on cpu, bfloat16\n" in lineage.card
+    assert lineage.hyperparameters == {"max_length": 56, "learning_rate": 2e-4}

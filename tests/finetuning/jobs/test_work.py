@@ -38,6 +38,7 @@ def test_job_goes_from_rows_to_a_version_that_answers(base, conversations, child
     assert lineage.hyperparameters["max_steps"] == 6
     assert lineage.adapter_folder == "tiny-words/1-adapter"
     assert "Code words" in lineage.card
+    assert lineage.hyperparameters["max_length"] == job.preflight["hyperparameters"]["max_length"] > 0
     evaluation = Evaluation.objects.get(version=version)
     assert evaluation.status == Evaluation.Status.COMPLETE
     assert {answer["source"] for answer in evaluation.answers} == {"fixed", "sample", "held out"}
