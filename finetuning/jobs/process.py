@@ -24,6 +24,20 @@ TERM_AFTER, KILL_AFTER = 4.0, 7.0
 VMSTAT = Path("/proc/vmstat")
 
 
+# What a training never needs. Models and their libraries run in it: they find no key there.
+SECRETS = frozenset(
+    {
+        *("SECRET_KEY", "ENCRYPTION_KEYS", "ENGINE_API_KEY", "OPENAI_API_KEY", "HUGGINGFACE_API_TOKEN"),
+        *("DATABASE_URL", "REDIS_URL", "EMAIL_URL", "DJANGO_SUPERUSER_PASSWORD"),
+    }
+)
+
+
+def child_environment() -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.copy().items() if name not in SECRETS}
+    return {**inherited, **CHILD_ENVIRONMENT}
+
+
 class ChildProcess:
     """Started at once. `poll` again and again until it gives a status; it also drives the escalation of `stop`."""
 
@@ -40,7 +54,7 @@ class ChildProcess:
                 stdout=log,
                 stderr=log,
                 cwd=settings.BASE_DIR,
-                env={**os.environ.copy(), **CHILD_ENVIRONMENT},
+                env=child_environment(),
                 # Not a session of its own: the kernel would undo its low priority (autogroup).
                 process_group=0,
             )
