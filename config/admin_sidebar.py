@@ -33,7 +33,7 @@ ICONS = {
 
 # People first, for the sake of the queue; groups belong to them.
 PLACES = {"accounts": 0, "auth": 1, "chat": 2, "finetuning": 3, "models_hub": 4}
-TITLES = {"auth": "Groups of people", "django_celery_beat": "Schedule"}
+TITLES = {"auth": "Groups of people", "django_celery_beat": "Background tasks"}
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -95,6 +95,11 @@ class VersionReport:
         """Base and version side by side, on held-out rows, then on the general set."""
         return list(_measures_of(self.evaluation)) if self.evaluation else []
 
+    def was_made_from(self, base: ModelVersion) -> bool:
+        """And was measured beside it: its evaluation then knows both, asked the same on the same rows."""
+        is_measured = self.evaluation is not None and self.evaluation.status == Evaluation.Status.COMPLETE
+        return is_measured and self.lineage is not None and self.lineage.base_version_id == base.pk
+
     @property
     def labels(self) -> list[LabelRow]:
         return _label_rows(self.evaluation.after) if self.evaluation else []
@@ -131,10 +136,13 @@ class Comparison:
     right: VersionReport
     measures: list[Measure]
     answers: list[AnswerRow]
+    is_one_evaluation: bool = False
 
     @property
     def is_same_data(self) -> bool:
         """Whether both were held against the same rows; a version without lineage has figures of none."""
+        if self.is_one_evaluation:
+            return True
         sides = [side.lineage.dataset_version_id for side in (self.left, self.right) if side.lineage]
         return len(set(sides)) < 2
 
@@ -168,6 +176,11 @@ def compare(version: ModelVersion, other: ModelVersion | None = None) -> Compari
     """`version` on the right beside `other`, or beside what is in production, or else its base."""
     other = other or _usual_other(version)
     left, right = _reports([other, version], Evaluation.objects.all())
+    if right.was_made_from(other):
+        return Comparison(left, right, right.measures, list_answers(right.evaluation), is_one_evaluation=True)
+    if left.was_made_from(version):
+        measures = [replace(measure, before=measure.after, after=measure.before) for measure in left.measures]
+        return Comparison(left, right, measures, _turned(list_answers(left.evaluation)), is_one_evaluation=True)
     measures = list(_paired(_figures(left.evaluation), _figures(right.evaluation)))
     return Comparison(left, right, measures, _answers_of(left.evaluation, right.evaluation))
 
@@ -319,6 +332,19 @@ def list_answers(evaluation: Evaluation | None) -> list[AnswerRow]:
             right_has_stopped=row.get("tuned_stopped"),
         )
         for row in _answers(evaluation)
+    ]
+
+
+def _turned(answers: list[AnswerRow]) -> list[AnswerRow]:
+    return [
+        replace(
+            row,
+            left=row.right,
+            right=row.left,
+            left_has_stopped=row.right_has_stopped,
+            right_has_stopped=row.left_has_stopped,
+        )
+        for row in answers
     ]
 
 

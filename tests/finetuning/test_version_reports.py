@@ -102,6 +102,26 @@ def test_two_versions_stand_side_by_side_with_their_answers(model):
     }
 
 
+def test_a_version_beside_its_base_shows_what_was_measured_of_the_base(model):
+    trained = add_trained(model, answers=[answer("Where?", "Pier 3")])
+    base = model.versions.get(number=1)
+    found = compare(trained, base)
+    loss = next(measure for measure in found.measures if measure.name == "Loss")
+    assert (loss.before, loss.after, loss.is_better) == (2.25, 1.5, True)
+    assert [(row.left, row.right) for row in found.answers] == [("No idea.", "Pier 3")]
+    turned = compare(base, trained)
+    loss = next(measure for measure in turned.measures if measure.name == "Loss")
+    assert (loss.before, loss.after, loss.is_better) == (1.5, 2.25, False)
+    assert [(row.left, row.right) for row in turned.answers] == [("Pier 3", "No idea.")]
+
+
+def test_a_version_beside_its_trained_base_was_held_against_the_same_rows(model):
+    older = add_trained(model)
+    newer = add_trained(model, base=older)
+    assert compare(newer, older).is_same_data
+    assert not compare(newer, add_trained(model)).is_same_data
+
+
 def test_a_version_is_compared_with_production_or_else_with_its_base(model):
     older, newer = add_trained(model), add_trained(model)
     promote(older, actor=None, reason="Better.")

@@ -160,8 +160,19 @@ def test_two_versions_stand_side_by_side(client, model, trained, curator):
     html = page(client, "compare/?version=3&other=2")
     for text in ("1.500", "1.250", "Pier &lt;4&gt;", "Pier 5", "different datasets"):
         assert text in html
+    html = page(client, "compare/?version=2&other=1")
+    for text in ("2.250", "1.500", "Nowhere"):
+        assert text in html
+    assert "was not asked" not in html
     # By itself: the newest beside what is in production.
     assert "vendor/harbour@1 and vendor/harbour@3" in page(client, "compare/")
+
+
+def test_two_different_versions_are_offered_to_be_compared(client, model, trained, curator):
+    offered = re.compile(r"<option selected>(\d+)</option>")
+    assert offered.findall(page(client)) == ["2", "1"]
+    promote(trained, actor=None, reason="Better.")
+    assert offered.findall(page(client)) == ["2", "1"]
 
 
 @pytest.mark.parametrize("action", ["versions/2/promote/", "versions/2/retire/", "versions/2/delete/", "roll-back/"])
