@@ -101,10 +101,17 @@ class Supervision:
     def _follow(self, child: ChildProcess) -> int:
         while (status := child.poll()) is None:
             if self._heart.stop_reason is not None:
-                child.stop()
+                self._end(child)
             self._store()
             time.sleep(TICK)
         return status
+
+    def _end(self, child: ChildProcess) -> None:
+        """Only a training has something to keep: whoever waits for the others' end need not wait for their loading."""
+        if self._spec["mode"] == "train":
+            child.stop()
+        else:
+            child.kill()
 
     def _wait_for_predecessor(self) -> None:
         """The child of a worker that was killed writes its checkpoint and ends; what it still tells is stored too."""

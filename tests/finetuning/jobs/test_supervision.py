@@ -119,11 +119,15 @@ def test_cancelled_while_its_child_does_not_listen(base, conversations, child):
     assert not is_alive(pid)
 
 
-def test_cancelled_while_validating(base, conversations, child):
+def test_cancelled_while_validating_without_waiting_for_the_child(base, conversations, child, monkeypatch):
+    """It has nothing to keep, and may be loading a large base."""
+    for name in ("TERM_AFTER", "KILL_AFTER"):
+        monkeypatch.setattr(process, name, PATIENCE * 2)
     job = make_job(conversations)
     with working(lambda: work.validate(job.pk)):
         wait_for(job, lambda job: (job_folder(job.pk) / process.PID).exists())
         pid = child_pid(job)
+        os.kill(pid, signal.SIGSTOP)
         assert cancel_job(job).status == Status.CANCELLING
         wait_for(job, lambda job: job.status == Status.CANCELLED)
     assert not is_alive(pid)
