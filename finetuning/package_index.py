@@ -9,6 +9,7 @@ import ast
 import base64
 import hashlib
 import json
+import re
 import ssl
 import subprocess
 import sys
@@ -21,7 +22,6 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit, urlunsplit
 
-DEFAULT_INDEX = "https://pypi.org/simple"
 # PEP 691 and, for older indexes, PEP 503.
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 # Later sections win, as for `pip download`.
@@ -73,13 +73,25 @@ def _pip_settings() -> dict[str, str]:
     return {option: value for section in SECTIONS for option, value in found[section].items()}
 
 
+def default_index() -> str:
+    """The index that pip uses when nothing is set up, as its own help tells. Raises `PackageIndexError`."""
+    command = [sys.executable, "-m", "pip", "download", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = re.search(r"--index-url <url>[^(]*\(default\s+(\S+?)\)", text)
+    if found is None:
+        raise PackageIndexError(
+            "pip does not say where its package index is: set it with `pip config set global.index-url`."
+        )
+    return found[1]
+
+
 def _places(settings: Mapping[str, str]) -> Iterator[str]:
     """Folders of `find-links` first: they cost nothing. Then the indexes, each as an address."""
     for link in settings.get("find-links", "").split():
         if Path(link).is_dir():
             yield Path(link).resolve().as_uri()
     if settings.get("no-index", "").lower() not in ("1", "true", "yes", "on"):
-        yield settings.get("index-url", DEFAULT_INDEX)
+        yield settings.get("index-url") or default_index()
         yield from settings.get("extra-index-url", "").split()
 
 

@@ -275,3 +275,7 @@ def test_command_without_a_name_lists_the_samples():
 def test_unknown_sample_is_refused():
     with pytest.raises(CommandError, match="movie-sentences"):
         run("nonsense")
+
+
+def test_pips_own_index_is_the_default():
+    assert package_index.default_index().startswith("https://")

@@ -78,7 +78,7 @@ def test_second_click_finds_the_job_of_the_first(sentences, starter_model):
 
 def test_without_a_network_nothing_is_begun(sentences, starter_model, monkeypatch):
     sentences.unlink()
-    monkeypatch.setattr(package_index, "DEFAULT_INDEX", "http://127.0.0.1:1/simple")
+    monkeypatch.setattr(package_index, "default_index", lambda: "http://127.0.0.1:1/simple")
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
