@@ -288,14 +288,14 @@ async def test_refusal_repeats_the_request_id(admin_user, job, connect):
 
 
 SERVER_FRAMES = [
-    (frames.JobUpdated(job={"id": "1"}), "job.updated", {"job"}),
-    (frames.JobMetrics(job_id="1", metrics=[]), "job.metrics", {"job_id", "metrics"}),
-    (frames.JobEvents(job_id="1", events=[]), "job.events", {"job_id", "events"}),
-    (frames.QueueUpdated(queue={}), "queue.updated", {"queue"}),
+    (frames.JobUpdated(job={"id": "1"}), "job.updated", ["job"]),
+    (frames.JobMetrics(job_id="1", metrics=[]), "job.metrics", ["job_id", "metrics"]),
+    (frames.JobEvents(job_id="1", events=[]), "job.events", ["job_id", "events"]),
+    (frames.QueueUpdated(queue={}), "queue.updated", ["queue"]),
 ]
 
 
-@pytest.mark.parametrize(("event", "kind", "names"), SERVER_FRAMES, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("event", "kind", "names"), SERVER_FRAMES, ids=[kind for _, kind, _ in SERVER_FRAMES])
 def test_frame_has_its_fields_and_no_others(event, kind, names):
     assert event.to_dict().keys() == {"type", *names}
     assert event.to_dict()["type"] == kind
