@@ -60,7 +60,7 @@ def register(job: FineTuningJob, result: dict[str, Any], lease: Lease) -> ModelV
             _move_back(job, read_json(job_folder(job.pk) / RECORD))
             continue
         except (LostLeaseError, JobFailedError):
-            _move_back(job, record)
+            _move_back(job, read_json(job_folder(job.pk) / RECORD))
             raise
         (job_folder(job.pk) / RECORD).unlink(missing_ok=True)
         logger.info("job %s gave %s", job.pk, version)

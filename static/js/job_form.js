@@ -51,9 +51,15 @@ function restore() {
 
 document.addEventListener("change", (event) => event.target.form && showChosen(event.target.form));
 document.addEventListener("htmx:beforeSwap", remember);
+let changed = null;
+
+// At once, not when htmx has settled: what somebody types in between would be put back.
+document.addEventListener("htmx:afterSwap", () => {
+  changed = restore();
+});
 document.addEventListener("htmx:afterSettle", () => {
-  const changed = restore();
   prepare();
   changed?.dispatchEvent(new Event("change", { bubbles: true }));
+  changed = null;
 });
 prepare();

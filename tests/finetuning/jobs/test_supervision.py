@@ -279,19 +279,6 @@ def test_child_killed_by_the_kernel_for_memory_is_explained_and_tried_again_at_h
     assert again.hyperparameters["per_device_train_batch_size"] == 2
 
 
-def test_memory_that_cannot_be_had_is_explained(base, conversations, child):
-    job = make_checked(conversations, hyperparameters=LONG)
-    with working(lambda: work.run(job.pk)):
-        wait_for(job, lambda job: job.step >= 1)
-        pid = child_pid(job)
-        used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.prlimit(pid, resource.RLIMIT_AS, (used, used))
-        wait_for(job, lambda job: job.status != Status.RUNNING)
-    assert job.status == Status.FAILED
-    assert job.error_code == "out_of_memory"
-    assert job.error_details["suggestion"]
-
-
 def test_full_disk_is_explained_and_the_job_resumed_when_there_is_room(base, conversations, child, monkeypatch):
     """A limit on the size of files stands for the full disk: the kernel refuses the write the same way."""
     job = make_checked(conversations, hyperparameters={**LONG, "max_steps": 60, "save_steps": 20})

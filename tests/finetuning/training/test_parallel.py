@@ -75,7 +75,7 @@ def test_both_stop_at_the_parents_word_and_go_on_later(data, two, tmp_path):
 
 
 def test_failure_of_any_process_is_told(data, tmp_path):
-    folder = make_run(data, tmp_path, processes=2, accumulation=1, learning_rate=1e30)
+    folder = make_run(data, tmp_path, processes=2, accumulation=1, learning_rate=1e9)
     last = run_child(folder)
     assert (last["event"], last["code"]) == ("Failed", "diverged")
 
