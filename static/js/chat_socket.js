@@ -1,4 +1,4 @@
-/** The protocol of /ws/chat/ and nothing else: connects, resumes, resends, drops what it has seen. Knows no DOM element.
+/** The protocol of /ws/chat/ and nothing else: resumes, resends, drops what it has seen. Knows no DOM element.
  *
  * Events: every frame of the server under its own `type` (detail: the frame), and
  *   state            "connecting" | "open" | "waiting" | "ended"; detail.retryAt tells when the next attempt is
@@ -7,51 +7,25 @@
  */
 
 import { randomId } from "./browser.js";
+import { LastingSocket } from "./lasting_socket.js";
 
-const HEARTBEAT_MS = 20_000;
-const SILENCE_MS = 10_000;
-const BACKOFF_MS = [500, 1000, 2000, 4000, 8000, 15_000];
-const ACCESS_ENDED = 4401;
+const FINAL = new Map([[4401, "ended"]]);
 const ENDS = new Set(["reply.completed", "reply.stopped", "reply.failed", "reply.interrupted"]);
 
-export class ChatSocket extends EventTarget {
-  #socket = null;
-  #attempt = 0;
-  #retryTimer = 0;
-  #heartbeatTimer = 0;
-  #silenceTimer = 0;
+export class ChatSocket extends LastingSocket {
   #subscriptions = new Set();
   #progress = new Map(); // message id -> {conversationId, last}: the last delta seen of each reply that runs
 
   constructor(url, outbox) {
-    super();
-    this.url = url;
+    super(url, FINAL);
     this.outbox = outbox;
-    this.state = "connecting";
-    window.addEventListener("online", () => this.#wake());
-    window.addEventListener("offline", () => this.#probe());
-    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.#wake());
-  }
-
-  get isOpen() {
-    return this.#socket?.readyState === WebSocket.OPEN;
-  }
-
-  connect() {
-    clearTimeout(this.#retryTimer);
-    this.#setState("connecting");
-    const socket = new WebSocket(this.url);
-    this.#socket = socket;
-    socket.addEventListener("open", () => socket === this.#socket && this.#opened());
-    socket.addEventListener("message", (event) => socket === this.#socket && this.#received(event.data));
-    socket.addEventListener("close", (event) => socket === this.#socket && this.#closed(event.code));
   }
 
   /** Sends a frame now, or returns null: only `createMessage` waits for a connection. */
   send(frame) {
     if (!this.isOpen) return null;
     const request_id = frame.request_id ?? randomId();
-    this.#socket.send(JSON.stringify({ ...frame, request_id }));
+    super.send({ ...frame, request_id });
     return request_id;
   }
 
@@ -83,43 +57,9 @@ export class ChatSocket extends EventTarget {
     this.send({ type: "conversation.unsubscribe", conversation_id: conversationId });
   }
 
-  #opened() {
-    this.#attempt = 0;
-    this.#setState("open");
+  opened() {
     for (const id of this.#subscriptions) this.#sendSubscription(id);
     for (const entry of this.outbox.sendable()) this.#deliver(entry);
-    this.#heartbeatTimer = setInterval(() => this.#probe(), HEARTBEAT_MS);
-  }
-
-  #closed(code) {
-    clearInterval(this.#heartbeatTimer);
-    clearTimeout(this.#silenceTimer);
-    this.#socket = null;
-    if (code === ACCESS_ENDED) return this.#setState("ended");
-    const base = BACKOFF_MS[Math.min(this.#attempt++, BACKOFF_MS.length - 1)];
-    const delay = base * (0.5 + Math.random() / 2);
-    this.#retryTimer = setTimeout(() => this.connect(), delay);
-    this.#setState("waiting", { retryAt: Date.now() + delay });
-  }
-
-  #wake() {
-    if (this.state === "ended") return;
-    if (this.#socket) this.#probe();
-    else this.connect();
-  }
-
-  /** A dead network does not close a socket: a ping without an answer does. */
-  #probe() {
-    if (!this.send({ type: "ping" })) return;
-    clearTimeout(this.#silenceTimer);
-    this.#silenceTimer = setTimeout(() => this.#drop(), navigator.onLine ? SILENCE_MS : 500);
-  }
-
-  #drop() {
-    const socket = this.#socket;
-    if (!socket) return;
-    this.#closed(0);
-    socket.close();
   }
 
   #deliver(entry) {
@@ -133,16 +73,13 @@ export class ChatSocket extends EventTarget {
     this.send({ type: "conversation.subscribe", conversation_id: conversationId, after });
   }
 
-  #received(data) {
-    clearTimeout(this.#silenceTimer);
-    const frame = JSON.parse(data);
-    if (frame.type === "pong") return;
+  received(frame) {
     if (frame.type === "error") return this.#refused(frame);
     if (frame.type === "reply.delta" && !this.#advance(frame)) return;
     if (frame.type === "reply.started") this.#begin(frame.message);
     if (frame.type === "message.created" && frame.request_id) this.#confirm(frame);
     if (ENDS.has(frame.type)) this.#progress.delete(frame.message.id);
-    this.#emit(frame.type, frame);
+    this.emit(frame.type, frame);
   }
 
   #begin(message) {
@@ -174,18 +111,9 @@ export class ChatSocket extends EventTarget {
   #refused(frame) {
     const { code, message, retry_after } = frame;
     const entry = frame.request_id && this.outbox.find(frame.request_id);
-    if (!entry) return this.#emit("error", frame);
+    if (!entry) return this.emit("error", frame);
     const error = { code, message, retry_after };
     this.outbox.update(entry.id, { error });
-    this.#emit("message.refused", { ...entry, error });
-  }
-
-  #setState(state, more = {}) {
-    this.state = state;
-    this.#emit("state", { state, ...more });
-  }
-
-  #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
+    this.emit("message.refused", { ...entry, error });
   }
 }

@@ -13,8 +13,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 from tests.browser.site import NAME, PASSWORD, Site
 from tests.support.chromium import ARGUMENTS, CHROMIUM
 
-# What the browser itself says while the network or the server is away.
-EXPECTED = ("ERR_INTERNET_DISCONNECTED", "ERR_CONNECTION", "WebSocket connection")
+# What the browser itself says while the network or the server is away, and htmx of a request that a newer one replaces
+# or a closed page ends. A request that failed is an htmx:sendError or htmx:responseError besides, and is complained of.
+EXPECTED = ("ERR_INTERNET_DISCONNECTED", "ERR_CONNECTION", "WebSocket connection", "htmx:sendAbort", "htmx:afterRequest")
 PATIENCE_MS = 20_000
 
 
