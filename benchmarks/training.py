@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import random
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.conversations import conversation
 from finetuning.training.environment import CHILD_ENVIRONMENT
 
 os.environ.update(CHILD_ENVIRONMENT)  # before PyTorch is imported, and for all contestants alike
@@ -31,16 +31,6 @@ ROWS = 64
 LEARNING_RATE = 2e-4
 # What losses may differ by when the same numbers are added in another order, in bfloat16.
 LOSS_NOISE = 0.02
-PHRASES = (
-    "the harbour lies quiet before morning",
-    "one boat after another comes home with fish",
-    "gulls wait on the wall",
-    "a baker opens his door to let the warm air out",
-    "people stop and talk about the weather",
-    "nobody knows yet what the day will bring",
-    "the old clock strikes seven",
-    "a dog sleeps under the table",
-)
 
 
 @dataclass(frozen=True)
@@ -92,18 +82,6 @@ class Task:
         return self.workload.steps + 1
 
 
-def sentence(source: random.Random) -> str:
-    return ", and ".join(source.sample(PHRASES, 2)).capitalize() + ". "
-
-
-def conversation(number: int) -> list[dict[str, str]]:
-    """A question of a few sentences and a long answer: more than any workload's tokens together."""
-    source = random.Random(number)
-    question = "".join(sentence(source) for _ in range(1 + number % 2))
-    answer = "".join(sentence(source) for _ in range(20))
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-
-
 def build_task(folder: Path, workload: Workload, *, trains_all: bool) -> Task:
     """Rows of exactly so many tokens; with `trains_all` the questions are learned too, as pretraining does."""
     import numpy as np
@@ -140,12 +118,16 @@ def hyperparameters(workload: Workload) -> Any:
 
 
 def lora_config(workload: Workload) -> Any:
+    """With our LoRA layer for all: peft's own rounds twice, and the losses would not be the same."""
     from peft import LoraConfig
 
+    from finetuning.training.adapters import rounding_once
+
     values = hyperparameters(workload)
-    return LoraConfig(
+    config = LoraConfig(
         task_type="CAUSAL_LM", r=values.lora_r, lora_alpha=values.lora_alpha, target_modules=values.target_modules
     )
+    return rounding_once(config)
 
 
 def run_ours(task: Task) -> Measured:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import aiohttp
 
+from benchmarks.conversations import conversation
 from benchmarks.engine import KEY, MODEL, OverHttp, prompt
-from benchmarks.training import conversation
 from finetuning.training.environment import CHILD_ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,6 +21,7 @@ from config.api_schema import StrictParser
 from finetuning.api.datasets import router as datasets_router
 from finetuning.api.jobs import router as jobs_router
 from finetuning.api.schedules import router as schedules_router
+from finetuning.api.versions import router as versions_router
 from models_hub.api import router as models_router
 
 
@@ -56,6 +57,7 @@ add_error_handlers(api)
 api.add_router("/conversations", conversations_router, tags=["conversations"])
 api.add_router("/messages", messages_router, tags=["messages"])
 api.add_router("/models", models_router, tags=["models"])
+api.add_router("/models", versions_router, tags=["models"])
 api.add_router("/datasets", datasets_router, tags=["datasets"])
 api.add_router("/me", me_router, tags=["me"])
 api.add_router("/usage", usage_router, tags=["usage"])

@@ -9,6 +9,6 @@ django_application = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 
-from chat.routing import socket_application  # noqa: E402
+from config.routing import socket_application  # noqa: E402
 
 application = ProtocolTypeRouter({"http": django_application, "websocket": socket_application})

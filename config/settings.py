@@ -187,6 +187,7 @@ CELERY_TASK_ROUTES = {
     "finetuning.tasks.check_schedule": {"queue": "default"},
     "finetuning.tasks.clear_withdrawn": {"queue": "default"},
     "finetuning.tasks.clean_up_datasets": {"queue": "default"},
+    "finetuning.tasks.clean_up_jobs": {"queue": "default"},
     "finetuning.tasks.decide_about_rows": {"queue": "default"},
     "finetuning.tasks.freeze_version": {"queue": "default"},
     "finetuning.tasks.run_import": {"queue": "default"},
@@ -222,6 +223,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(minutes=10),
         "options": {"expires": 300},
     },
+    "clean-up-jobs": {"task": "finetuning.tasks.clean_up_jobs", "schedule": timedelta(hours=1)},
 }
 CELERY_TIMEZONE = "UTC"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

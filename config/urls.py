@@ -16,6 +16,7 @@ urlpatterns = [
     path("settings/", include("accounts.urls")),
     path("settings/contributions/", include("finetuning.urls.contributions")),
     path("models/", include("models_hub.urls")),
+    path("models/", include("finetuning.urls.versions")),
     path("datasets/", include("finetuning.urls.datasets")),
     path("jobs/", include("finetuning.urls.jobs")),
     path("", include("chat.urls")),

@@ -297,7 +297,7 @@ class LineageAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
     @display(description="page")
     def page(self, lineage: Lineage) -> str:
         model = lineage.version.model
-        return link("Versions", reverse("models_hub:versions", args=[model.slug]))
+        return link("Versions", reverse("versions:list", args=[model.slug]))
 
     @admin.action(description="Promote to production", permissions=["view"])
     def promote(self, request: HttpRequest, rows: QuerySet[Lineage]) -> None:

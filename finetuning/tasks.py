@@ -7,8 +7,9 @@ from uuid import UUID
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
-from finetuning import bulk_review, datasets, schedules, withdrawal
-from finetuning.datasets import care
+from finetuning import datasets, schedules
+from finetuning.conversations import withdrawal
+from finetuning.datasets import bulk_review, care
 from finetuning.jobs import shutdown, tending, work
 
 
@@ -31,6 +32,11 @@ def run_job(job_id: str) -> None:
 @shared_task
 def tend_jobs() -> None:
     tending.tend()
+
+
+@shared_task
+def clean_up_jobs() -> None:
+    tending.clean_up()
 
 
 @shared_task

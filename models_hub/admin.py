@@ -21,7 +21,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 from accounts.admin import OnlyAdmins
 from chat.errors import InvalidError
 from chat.events import parse_options
-from models_hub import services
+from models_hub import provider_keys, services
 from models_hub.models import Alias, AliasEvent, Connection, ModelVersion, RegisteredModel
 
 
@@ -71,7 +71,7 @@ class ConnectionForm(forms.ModelForm):
 
     def clean_api_key(self) -> str:
         try:
-            services.set_api_key(Connection(), self.cleaned_data["api_key"])
+            provider_keys.set_api_key(Connection(), self.cleaned_data["api_key"])
         except ValueError as error:
             raise ValidationError(str(error)) from None
         return self.cleaned_data["api_key"]
@@ -108,7 +108,7 @@ class ConnectionAdmin(OnlyAdmins, ModelAdmin):
     def save_model(self, request: HttpRequest, connection: Connection, form: forms.ModelForm, change: bool) -> None:
         key = form.cleaned_data.get("api_key") or ""
         if key or form.cleaned_data.get("remove_api_key"):
-            services.set_api_key(connection, key)
+            provider_keys.set_api_key(connection, key)
         connection.base_url = form.cleaned_data["address"]
         connection.save()
 

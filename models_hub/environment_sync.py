@@ -13,7 +13,8 @@ from django.utils.text import slugify
 
 from config.app_settings import get_settings
 from models_hub.models import PRODUCTION, Connection, ModelVersion, RegisteredModel
-from models_hub.services import add_version, create_model_cache_dir, move_alias, rotate_encryption
+from models_hub.provider_keys import rotate_encryption
+from models_hub.services import add_version, create_model_cache_dir, move_alias
 from models_hub.targets import CHAT, CLASSIFICATION, ENGINE, FILL_MASK, OPENAI_CHAT
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from config.app_settings import get_settings
 from models_hub import breaker
 from models_hub.base import ModelNotReadyError, UnknownModelError
 from models_hub.models import PRODUCTION, Alias, Connection, ModelVersion, RegisteredModel
-from models_hub.services import get_api_key
+from models_hub.provider_keys import get_api_key
 from models_hub.targets import ModelCard, ModelTarget
 
 if TYPE_CHECKING:

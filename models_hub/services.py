@@ -1,4 +1,4 @@
-"""Writes of the models hub: connections and their keys, model versions, aliases. Nothing here streams a reply."""
+"""Writes of the models hub: connections, model versions, aliases. Nothing here streams a reply."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from config.app_settings import get_settings
-from models_hub import encryption
-from models_hub.base import ModelHubError, ProviderAuthenticationError
+from models_hub.base import ModelHubError
+from models_hub.clients import check_connection, close_clients
 from models_hub.models import CANDIDATE, PRODUCTION, Alias, AliasEvent, Connection, ModelVersion, RegisteredModel
+from models_hub.provider_keys import get_api_key, set_api_key
+from models_hub.selectors import resolve_target
 from models_hub.targets import CHAT, ENGINE, ModelTarget
 
 if TYPE_CHECKING:
@@ -35,28 +37,10 @@ def create_model_cache_dir() -> Path:
 
 def get_model_config(slug: str) -> ModelTarget:
     """Everything needed to talk to a model, for the machine's operator. Raises a ModelHubError."""
-    from models_hub.selectors import resolve_target
-
     return resolve_target(slug, user=None)
 
 
 # Connections
-
-
-def get_api_key(connection: Connection) -> str:
-    """The connection's key in plain text: out of the settings if it was made from the environment.
-
-    Raises ProviderAuthenticationError when the stored key cannot be decrypted.
-    """
-    if connection.from_environment:
-        settings = get_settings()
-        return settings.engine_api_key if connection.kind == ENGINE else settings.openai_api_key
-    if not connection.encrypted_api_key:
-        return ""
-    try:
-        return encryption.decrypt(connection.encrypted_api_key)
-    except encryption.DecryptionError as error:
-        raise ProviderAuthenticationError(f"The key of {connection.name}: {error}") from error
 
 
 def create_connection(name: str, *, kind: str, base_url: str = "", api_key: str = "") -> Connection:
@@ -76,24 +60,6 @@ def update_connection(connection: Connection, *, api_key: str | None = None, **c
         columns.append("encrypted_api_key")
     connection.save(update_fields=columns)
     return connection
-
-
-def set_api_key(connection: Connection, api_key: str) -> None:
-    """Encrypt the key into the object; the caller saves. Raises ValueError for a key no header can carry."""
-    api_key = api_key.strip()
-    if not (api_key.isascii() and api_key.isprintable()):
-        raise ValueError("A key has only plain letters, digits and signs.")
-    connection.encrypted_api_key = encryption.encrypt(api_key) if api_key else ""
-
-
-def rotate_encryption() -> int:
-    """Encrypt every stored key anew by the first of ENCRYPTION_KEYS. Raises DecryptionError; returns how many."""
-    stored = Connection.objects.exclude(encrypted_api_key="")
-    with transaction.atomic():
-        for connection in stored:
-            connection.encrypted_api_key = encryption.rotate(connection.encrypted_api_key)
-            connection.save(update_fields=["encrypted_api_key"])
-    return len(stored)
 
 
 def test_connection(connection: Connection) -> ModelHubError | None:
@@ -122,8 +88,6 @@ def record_check(connection: Connection, error: ModelHubError | None) -> None:
 
 
 async def _list_models(connection: Connection) -> None:
-    from models_hub.clients import check_connection, close_clients
-
     try:
         await check_connection(_connection_target(connection))
     finally:
@@ -147,15 +111,6 @@ def _connection_target(connection: Connection) -> ModelTarget:
         learned_parameters={},
         connection_id=connection.pk,
     )
-
-
-def remember_parameters(target: ModelTarget, learned: dict) -> None:
-    """Keep what a provider was found to refuse, beside what other models of the connection taught."""
-    with transaction.atomic():
-        connection = Connection.objects.select_for_update().filter(pk=target.connection_id).first()
-        if connection is not None:
-            connection.learned_parameters = {**connection.learned_parameters, target.provider_model: learned}
-            connection.save(update_fields=["learned_parameters"])
 
 
 # Versions and aliases

@@ -78,6 +78,11 @@ def test_replies_know_no_socket_and_no_http():
     assert found == []
 
 
+def test_only_the_loop_knows_the_loop():
+    """Chat works without fine-tuning; config puts everything together, and its dashboard shows all of it."""
+    assert breaches({"finetuning"}, ("finetuning/", "config/")) == []
+
+
 def test_training_runs_without_django():
     found = [
         f"{path} imports {name}"

@@ -66,7 +66,7 @@ PUBLIC = {
 HERS = {"conversation_id", "key_id", "session_id", "message_id"}
 # What opens to nobody here: no such page, nothing there to open, rows that nobody may add or delete by hand.
 SHUT = {
-    "models_hub:export",  # its weights are at the provider
+    "versions:export",  # its weights are at the provider
     "jobs:promote",  # wants a reason, and empty forms have none
     *("readyz", "api:api-root", "admin/<url>", "admin:view_on_site", "admin:autocomplete"),
     *("mfa_view_recovery_codes", "mfa_download_recovery_codes", "mfa_deactivate_totp"),

@@ -23,7 +23,7 @@ from finetuning.api.dataset_schemas import (
     import_to_dict,
     version_to_dict,
 )
-from finetuning.conversations import Filters, build_dataset, count_rows
+from finetuning.conversations.examples import Filters, build_dataset, count_rows
 from finetuning.models import Dataset, DatasetImport, Example
 
 router = Router()

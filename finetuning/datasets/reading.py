@@ -57,7 +57,7 @@ def read_entries(source_import: DatasetImport, on_progress: Callable[[int, int |
 
 
 def _read_conversations(source_import: DatasetImport) -> Iterator[Entry]:
-    from finetuning.conversations import Filters, iterate_drafts  # they build on this package
+    from finetuning.conversations.examples import Filters, iterate_drafts  # they build on this package
 
     for line, draft in enumerate(iterate_drafts(Filters.from_dict(source_import.filters)), 1):
         yield Entry(line, draft)

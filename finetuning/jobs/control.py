@@ -14,7 +14,7 @@ from finetuning.jobs.folders import job_folder
 from finetuning.jobs.leases import QUEUE_ID
 from finetuning.jobs.process import kill_orphan
 from finetuning.jobs.states import FREE, Status, is_silent, move
-from finetuning.live import announce_job, announce_queue
+from finetuning.live.nudges import announce_job, announce_queue
 from finetuning.models import FineTuningJob, TrainingQueue
 from finetuning.models.jobs import ENDED_JOBS
 

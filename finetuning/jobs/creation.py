@@ -16,7 +16,7 @@ from finetuning.jobs.bases import check_kind, check_target, find_base, parse_met
 from finetuning.jobs.data import ensure_version
 from finetuning.jobs.dispatch import send_waiting
 from finetuning.jobs.states import Status, add_event
-from finetuning.live import announce_job, announce_queue
+from finetuning.live.nudges import announce_job, announce_queue
 from finetuning.models import Dataset, DatasetVersion, FineTuningJob, Schedule
 from finetuning.training.hyperparameters import Hyperparameters, Method
 

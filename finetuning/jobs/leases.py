@@ -18,7 +18,7 @@ from django.utils import timezone
 from config.app_settings import get_settings
 from finetuning.jobs import shutdown
 from finetuning.jobs.states import BEAT_SECONDS, FREE, Lease, Status, add_event, beat, look, move
-from finetuning.live import announce_job
+from finetuning.live.nudges import announce_job
 from finetuning.models import DatasetVersion, FineTuningJob, TrainingQueue
 
 QUEUE_ID = 1

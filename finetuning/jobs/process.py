@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
@@ -120,14 +121,22 @@ def count_oom_kills() -> int:
     return int(found[1]) if found else 0
 
 
+@contextlib.contextmanager
+def hold(lock: Path) -> Iterator[bool]:
+    """Whether nobody works in this job's folder: then no child begins there meanwhile. Raises OSError."""
+    with lock.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def is_held(lock: Path) -> bool:
     """Whether a child still works in this job's folder: one that has lost its parent takes a while to end."""
-    try:
-        with lock.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
+    with hold(lock) as is_free:
+        return not is_free
 
 
 def kill_orphan(job_folder: Path) -> None:

@@ -17,7 +17,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from finetuning.jobs.states import Lease, LostLeaseError
-from finetuning.live import announce_job
+from finetuning.live.nudges import announce_job
 from finetuning.models import FineTuningJob, JobEvent, JobMetric
 
 BATCH_LINES = 100

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from finetuning.live import announce_job
+from finetuning.live.nudges import announce_job
 from finetuning.models import FineTuningJob, JobEvent
 
 Status = FineTuningJob.Status

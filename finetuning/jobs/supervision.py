@@ -22,7 +22,6 @@ TICK = 0.2
 STORE_SECONDS = 0.5
 ORPHAN_PATIENCE = 15.0
 HURRY_SECONDS = 1.0
-OUTPUT = "child.log"
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +170,7 @@ class Supervision:
             "crashed",
             f"The training process ended with status {status} and did not say why. The end of its output is kept with "
             "the job.",
-            {"output": read_tail(self._folder / OUTPUT) or read_tail(self._folder / LOG)},
+            {"output": read_tail(self._folder / LOG)},
         )
 
     def _explain(self, event: dict[str, Any]) -> JobFailedError | ChildLostError:

@@ -1,16 +1,17 @@
-"""The tick that keeps jobs moving: due ones begin, abandoned ones go on, and what waits gets its task."""
+"""The tick that keeps jobs moving: due ones begin, abandoned ones go on, what waits gets its task. And tidying up."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 from datetime import datetime, timedelta
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from finetuning.jobs.dispatch import send_waiting
-from finetuning.jobs.folders import job_folder
-from finetuning.jobs.process import kill_orphan
+from finetuning.jobs.folders import CHECKPOINTS, LOCK, RUN, job_folder
+from finetuning.jobs.process import hold, kill_orphan
 from finetuning.jobs.states import (
     FREE,
     LOST,
@@ -24,6 +25,9 @@ from finetuning.jobs.states import (
     move,
 )
 from finetuning.models import FineTuningJob
+
+# So long a failed or cancelled job can go on where it was; afterwards it begins anew. Checkpoints are large.
+KEPT_FOR = timedelta(days=7)
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +59,8 @@ def take_back_stale(now: datetime) -> None:
         is_last = job.attempt >= MAX_ATTEMPTS
         changes = failure(lost_too_often()) if is_last else _waiting_again()
         to = Status.FAILED if is_last else WAITS_AS[Status(job.status)]
-        move(job.pk, come_from=[job.status], to=to, owner=job.owner_token, **changes)
+        if move(job.pk, come_from=[job.status], to=to, owner=job.owner_token, **changes):
+            kill_orphan(job_folder(job.pk))  # it has had the time to save: the next job's slot is its own
 
 
 def end_abandoned(now: datetime) -> None:
@@ -74,6 +79,21 @@ def end_abandoned(now: datetime) -> None:
         )
         if is_over:
             kill_orphan(job_folder(job.pk))
+
+
+def clean_up(now: datetime | None = None) -> None:
+    """Checkpoints of jobs that nobody has gone on with. A child never begins where they are just being deleted."""
+    ended = FineTuningJob.objects.filter(
+        status__in=[Status.FAILED, Status.CANCELLED], finished_at__lt=(now or timezone.now()) - KEPT_FOR
+    )
+    for job_id in ended.values_list("pk", flat=True):
+        folder = job_folder(job_id)
+        if not (folder / RUN / CHECKPOINTS).is_dir():
+            continue
+        with hold(folder / LOCK) as is_free:
+            if is_free and ended.filter(pk=job_id).exists():
+                shutil.rmtree(folder / RUN / CHECKPOINTS, ignore_errors=True)
+                logger.info("job %s: its checkpoints are deleted", job_id)
 
 
 def _silent_since(now: datetime, patience: timedelta) -> QuerySet[FineTuningJob]:

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from chat.errors import InvalidError
-from finetuning import evaluations, registration
+from finetuning.conversations.taken_back import without_samples_taken_back
 from finetuning.jobs import shutdown
 from finetuning.jobs.dispatch import send_waiting
 from finetuning.jobs.folders import (
@@ -45,7 +45,7 @@ from finetuning.jobs.states import (
 )
 from finetuning.jobs.supervision import CancelledError, ShuttingDownError, Supervision, check
 from finetuning.models import DatasetVersion, FineTuningJob, JobMetric
-from finetuning.taken_back import without_samples_taken_back
+from finetuning.versions import evaluations, registration
 
 logger = logging.getLogger(__name__)
 

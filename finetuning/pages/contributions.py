@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from finetuning.contributions import get_contributions
+from finetuning.conversations.contributions import get_contributions
 
 
 @require_safe

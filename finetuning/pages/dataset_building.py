@@ -13,8 +13,8 @@ from chat.errors import ChatError, InvalidError
 from chat.feedback import TAGS
 from chat.models import Feedback
 from finetuning import datasets as services
-from finetuning.conversations import build_dataset, count_rows
-from finetuning.filters import CHAT, KTO, PREFERENCE, Filters
+from finetuning.conversations.examples import agreeing_people, build_dataset, count_rows
+from finetuning.conversations.filters import CHAT, KTO, PREFERENCE, Filters
 from finetuning.models import Dataset
 from finetuning.pages.doors import curators_only
 from models_hub.models import RegisteredModel
@@ -47,6 +47,12 @@ class FilterForm(forms.Form):
     version = forms.IntegerField(required=False, min_value=1, max_value=2**31, help_text="A number. Empty: all.")
     since = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
     until = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    people = forms.ModelMultipleChoiceField(
+        required=False,
+        queryset=None,
+        help_text="Those who agreed. None chosen: all of them.",
+        widget=forms.SelectMultiple(attrs={"size": 4}),
+    )
     tags = forms.MultipleChoiceField(
         required=False, choices=list(TAGS.items()), label="Tags", widget=forms.CheckboxSelectMultiple
     )
@@ -54,6 +60,7 @@ class FilterForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, label_suffix="", **kwargs)
         models = RegisteredModel.objects.filter(task=RegisteredModel.Task.CHAT).order_by("name")
+        self.fields["people"].queryset = agreeing_people()
         self.fields["model"].choices = [("", "Any model"), *models.values_list("slug", "name")]
 
     def to_filters(self) -> Filters:
@@ -68,6 +75,7 @@ class FilterForm(forms.Form):
             since=values["since"],
             until=values["until"],
             tags=tuple(values["tags"]),
+            people=tuple(person.pk for person in values["people"]),
         ).check()
 
 
@@ -103,7 +111,7 @@ def _render(
     datasets = Dataset.objects.filter(deleted_at=None, kind__in=["", *(value for value, _, _ in KINDS)])
     context = {
         "form": form,
-        "filter_fields": [form[field] for field in ("rating", "model", "version", "since", "until")],
+        "filter_fields": [form[field] for field in ("rating", "model", "version", "since", "until", "people")],
         "kinds": KINDS,
         "chosen_kind": form["kind"].value(),
         "targets": datasets.order_by("name").values_list("pk", "name", "kind")[:500],

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from chat.errors import ChatError, InvalidError
 from finetuning import datasets as services
-from finetuning.bulk_review import decide_about_all
+from finetuning.datasets.bulk_review import decide_about_all
 from finetuning.formats.measures import DESIRABLE, UNDESIRABLE
 from finetuning.models import Dataset, Example
 from finetuning.pages.datasets import head

@@ -13,8 +13,8 @@ from django.db.models.functions import Coalesce
 from accounts.models import User
 from chat.cursors import decode_cursor, encode_cursor
 from finetuning.access import check_curator
-from finetuning.feed import MAX_QUEUE, queue_to_dict
 from finetuning.jobs.selectors import QueueState, queue_state
+from finetuning.live.feed import MAX_QUEUE, queue_to_dict
 from finetuning.models import FineTuningJob
 from finetuning.models.jobs import ENDED_JOBS
 

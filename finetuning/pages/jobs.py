@@ -12,7 +12,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from chat.errors import ChatError, InvalidError
-from finetuning import feed, jobs, versions
+from finetuning import jobs, versions
+from finetuning.live import feed
 from finetuning.models import FineTuningJob
 from finetuning.pages.doors import curators_only
 from finetuning.pages.job_reads import EndedPage, get_queue, list_ended, reorder

@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from finetuning.training.adapters import rounding_once
 from finetuning.training.answers import write_answers
 from finetuning.training.errors import BaseModelError
 from finetuning.training.events import Phase, SamplesWritten
@@ -55,7 +56,7 @@ def attach_lora(base: BaseModel, hyperparameters: Hyperparameters, *, adapter: P
     )
     torch.manual_seed(hyperparameters.seed)
     try:
-        return get_peft_model(base.model, config)
+        return get_peft_model(base.model, rounding_once(config))
     except ValueError as error:
         raise BaseModelError(f"LoRA does not fit {base.folder.name}: {error}") from error
 
@@ -67,7 +68,8 @@ def _continue_adapter(base: BaseModel, adapter: Path) -> PeftModel:
         raise BaseModelError(f"The adapter {adapter.name} has no manifest that names its base.") from error
     if origin["base_fingerprint"] != base.fingerprint:
         raise BaseModelError(f"The adapter {adapter.name} was trained on another base than {base.folder.name}.")
-    return PeftModel.from_pretrained(base.model, adapter, is_trainable=True)
+    config = rounding_once(LoraConfig.from_pretrained(adapter))
+    return PeftModel.from_pretrained(base.model, adapter, is_trainable=True, config=config)
 
 
 def sampler(model: Any, renderer: ChatRenderer, options: RunOptions) -> Callable[[int, Precision], None] | None:

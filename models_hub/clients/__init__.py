@@ -11,6 +11,7 @@ from channels.db import database_sync_to_async
 
 from config.app_settings import get_settings
 from models_hub.base import ChatModel, MaskFiller, ModelNotReadyError, TextClassifier
+from models_hub.learned import remember_parameters
 from models_hub.targets import CHAT, CLASSIFICATION, ENGINE, FILL_MASK, OPENAI_CHAT, ModelTarget
 
 logger = logging.getLogger(__name__)
@@ -95,8 +96,6 @@ def _connect(target: ModelTarget, **options: float) -> Any:
 
 def _remember(target: ModelTarget, learned: dict) -> None:
     """Store it beside the reply, which does not wait."""
-    from models_hub.services import remember_parameters
-
     task = asyncio.ensure_future(database_sync_to_async(remember_parameters)(target, learned))
     _remembering.add(task)
     task.add_done_callback(_remembered)

@@ -15,7 +15,13 @@ from tests.support.chromium import ARGUMENTS, CHROMIUM
 
 # What the browser itself says while the network or the server is away, and htmx of a request that a newer one replaces
 # or a closed page ends. A request that failed is an htmx:sendError or htmx:responseError besides, and is complained of.
-EXPECTED = ("ERR_INTERNET_DISCONNECTED", "ERR_CONNECTION", "WebSocket connection", "htmx:sendAbort", "htmx:afterRequest")
+EXPECTED = (
+    "ERR_INTERNET_DISCONNECTED",
+    "ERR_CONNECTION",
+    "WebSocket connection",
+    "htmx:sendAbort",
+    "htmx:afterRequest",
+)
 PATIENCE_MS = 20_000
 
 

@@ -27,7 +27,7 @@ sys.path.insert(0, {str(BASE_DIR)!r})
 import django, json
 django.setup()
 from accounts.models import User
-from finetuning.live import announce_job
+from finetuning.live.nudges import announce_job
 from finetuning.models import Example, FineTuningJob, JobMetric
 from models_hub.models import ModelVersion
 from tests.finetuning import job_rows

@@ -11,7 +11,7 @@ from channels.testing import WebsocketCommunicator
 from django.conf import settings
 from django.test import Client
 
-from chat.routing import socket_application
+from config.routing import socket_application
 from models_hub.models import PRODUCTION, Alias, Connection, ModelVersion, RegisteredModel
 
 ENDS = ("reply.completed", "reply.stopped", "reply.failed", "reply.interrupted")

@@ -10,7 +10,6 @@ from django.test import Client
 from finetuning.jobs.states import Status
 from finetuning.models import FineTuningJob, JobEvent, JobMetric
 from tests.finetuning.job_rows import make_job
-from tests.finetuning.jobs.conftest import base, built_models, child, conversations  # noqa: F401
 
 NEW = {"method": "lora_sft", "base": "tiny-chat", "dataset": "Code words"}
 
@@ -27,7 +26,7 @@ def send(client: Client, method: str, path: str, body: dict[str, Any] | None = N
     )
 
 
-def test_job_is_made_read_and_cancelled(curator, base, conversations):  # noqa: F811
+def test_job_is_made_read_and_cancelled(curator, base, conversations):
     response = send(curator, "POST", "/jobs", {**NEW, "request_key": "k", "hold": True})
     assert response.status_code == 201, response.content
     made = response.json()
@@ -56,7 +55,7 @@ def test_job_is_made_read_and_cancelled(curator, base, conversations):  # noqa: 
         {"method": "lora_sft"},
     ],
 )
-def test_wrong_job_is_refused_with_a_sentence(curator, base, conversations, body):  # noqa: F811
+def test_wrong_job_is_refused_with_a_sentence(curator, base, conversations, body):
     response = send(curator, "POST", "/jobs", body)
     assert (response.status_code, response.json()["code"]) == (400, "invalid"), response.content
     assert not FineTuningJob.objects.exists()
@@ -108,7 +107,7 @@ def test_queue_is_paused_and_opened(curator, alice):
     assert send(curator, "PUT", "/jobs/queue", {"paused": False}).json()["paused"] is False
 
 
-def test_schedule_is_made_changed_run_and_deleted(curator, base, conversations):  # noqa: F811
+def test_schedule_is_made_changed_run_and_deleted(curator, base, conversations):
     new = {**NEW, "name": "Sundays", "cron": "0 2 * * sun", "min_new_examples": 100}
     made = send(curator, "POST", "/schedules", new)
     assert made.status_code == 201, made.content

@@ -654,6 +654,18 @@ def test_live_count_is_of_those_who_agreed(page, told):
     assert "Only people who agreed" in text_of(page.get(address("from_conversations")))
 
 
+def test_count_and_rows_can_be_of_some_people(page, told, alice, bob, charlie):
+    User.objects.filter(pk=alice.pk).update(training_consent_at=timezone.now())
+    listed = re.findall(r'<option value="(\d+)">(\w+)</option>', text_of(page.get(address("from_conversations"))))
+    names = [name for _, name in listed]
+    assert {"alice", "bob"} <= set(names) and "charlie" not in names
+    assert "<strong>1</strong> row now" in text_of(page.get(address("count"), {"kind": "chat", "people": [bob.pk]}))
+    assert "<strong>0</strong> rows now" in text_of(page.get(address("count"), {"kind": "chat", "people": [alice.pk]}))
+    assert "field__error" in text_of(page.get(address("count"), {"kind": "chat", "people": [charlie.pk]}))
+    page.post(address("from_conversations"), {"kind": "chat", "into": "new", "name": "Bob's", "people": [bob.pk]})
+    assert DatasetImport.objects.get().filters["people"] == [bob.pk]
+
+
 def test_rows_are_built_into_a_new_dataset(page, told):
     response = page.post(address("from_conversations"), {"kind": "chat", "into": "new", "name": "Corrections"})
     item = DatasetImport.objects.get()

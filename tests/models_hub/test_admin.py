@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.urls import reverse
 
-from models_hub import services
+from models_hub import provider_keys, services
 from models_hub.environment_sync import sync_from_environment
 from models_hub.models import PRODUCTION, Alias, AliasEvent, Connection, ModelVersion, RegisteredModel
 
@@ -62,7 +62,7 @@ def test_a_connection_is_added_with_its_key_encrypted(admin):
     response = admin.post(url("connection", "add"), fields | {"api_key": "sk-new"})
     assert response.status_code == 302, shown_errors(response)
     connection = Connection.objects.get()
-    assert services.get_api_key(connection) == "sk-new"
+    assert provider_keys.get_api_key(connection) == "sk-new"
     assert connection.base_url == "http://server:8000/v1"
     assert "sk-new" not in admin.get(url("connection", "change", connection.pk)).content.decode()
 
@@ -72,10 +72,10 @@ def test_saving_without_a_key_keeps_the_one_there_is(admin, model):
     fields = {"name": "Renamed", "kind": "openai_chat", "address": "", "is_enabled": "on", "api_key": ""}
     admin.post(url("connection", "change", connection.pk), fields)
     connection.refresh_from_db()
-    assert (connection.name, services.get_api_key(connection)) == ("Renamed", "sk-secret")
+    assert (connection.name, provider_keys.get_api_key(connection)) == ("Renamed", "sk-secret")
     admin.post(url("connection", "change", connection.pk), fields | {"remove_api_key": "on"})
     connection.refresh_from_db()
-    assert services.get_api_key(connection) == ""
+    assert provider_keys.get_api_key(connection) == ""
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
-from models_hub import encryption, services
+from models_hub import encryption, provider_keys, services
 from models_hub.base import ProviderAuthenticationError
 from models_hub.encryption import DecryptionError, decrypt, encrypt, rotate
 from models_hub.models import Connection
@@ -60,17 +60,17 @@ def test_a_connection_keeps_no_plain_key(db):
     connection = services.create_connection("Mine", kind="openai_chat", api_key=" sk-secret ")
     stored = Connection.objects.get(pk=connection.pk)
     assert "sk-secret" not in str(vars(stored))
-    assert services.get_api_key(stored) == "sk-secret"
+    assert provider_keys.get_api_key(stored) == "sk-secret"
 
 
 def test_all_connections_move_to_the_first_key(db, use_keys):
     use_keys(OLD)
     connection = services.create_connection("Mine", kind="openai_chat", api_key="sk-secret")
     use_keys(NEW, OLD)
-    assert services.rotate_encryption() == 1
+    assert provider_keys.rotate_encryption() == 1
     use_keys(NEW)
     connection.refresh_from_db()
-    assert services.get_api_key(connection) == "sk-secret"
+    assert provider_keys.get_api_key(connection) == "sk-secret"
 
 
 def test_a_connection_whose_key_is_lost_is_a_provider_error(db, use_keys):
@@ -78,7 +78,7 @@ def test_a_connection_whose_key_is_lost_is_a_provider_error(db, use_keys):
     connection = services.create_connection("Mine", kind="openai_chat", api_key="sk-secret")
     use_keys(NEW)
     with pytest.raises(ProviderAuthenticationError, match="Mine"):
-        services.get_api_key(connection)
+        provider_keys.get_api_key(connection)
 
 
 @pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])

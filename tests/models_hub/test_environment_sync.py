@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from models_hub import services
+from models_hub import provider_keys, services
 from models_hub.environment_sync import WAITS_FOR_HEAD, sync_from_environment
 from models_hub.models import PRODUCTION, AliasEvent, Connection, ModelVersion, RegisteredModel
 
@@ -89,7 +89,7 @@ def test_the_key_is_read_live_and_not_stored(configure):
     connection = Connection.objects.get(kind="openai_chat")
     assert connection.encrypted_api_key == ""
     configure(openai_api_key="sk-second")
-    assert services.get_api_key(connection) == "sk-second"
+    assert provider_keys.get_api_key(connection) == "sk-second"
 
 
 def test_what_the_environment_drops_is_disabled_and_comes_back(configure):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from django.utils import timezone
 
-from models_hub import services
+from models_hub import learned, provider_keys, services
 from models_hub.base import ProviderAuthenticationError, ProviderUnavailableError
 from models_hub.models import (
     CANDIDATE,
@@ -84,11 +84,11 @@ def test_versions_are_numbered_and_named_for_the_engine(model):
 
 def test_a_key_is_kept_unless_one_is_given(connection):
     services.update_connection(connection, name="Renamed")
-    assert services.get_api_key(Connection.objects.get()) == "sk-x"
+    assert provider_keys.get_api_key(Connection.objects.get()) == "sk-x"
     services.update_connection(connection, api_key="sk-y")
-    assert services.get_api_key(Connection.objects.get()) == "sk-y"
+    assert provider_keys.get_api_key(Connection.objects.get()) == "sk-y"
     services.update_connection(connection, api_key="")
-    assert services.get_api_key(Connection.objects.get()) == ""
+    assert provider_keys.get_api_key(Connection.objects.get()) == ""
 
 
 def test_testing_a_connection_stores_what_came_of_it(connection, upstream):
@@ -121,13 +121,13 @@ def test_a_connection_to_nobody_is_down(connection):
 def test_lessons_of_two_models_do_not_overwrite_each_other(connection):
     for name in ("a", "b"):
         target = make_target(model=name, connection_id=connection.pk)
-        services.remember_parameters(target, {"refused": [name]})
-    learned = Connection.objects.get().learned_parameters
-    assert learned == {"a": {"refused": ["a"]}, "b": {"refused": ["b"]}}
+        learned.remember_parameters(target, {"refused": [name]})
+    kept = Connection.objects.get().learned_parameters
+    assert kept == {"a": {"refused": ["a"]}, "b": {"refused": ["b"]}}
 
 
 def test_a_lesson_about_a_deleted_connection_is_dropped():
-    services.remember_parameters(make_target(connection_id=10**6), {"refused": []})
+    learned.remember_parameters(make_target(connection_id=10**6), {"refused": []})
     assert not Connection.objects.exists()
 
 

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chat.errors import ChatError
 from finetuning import versions
-from finetuning.version_reports import get_version
+from finetuning.versions.reports import get_version
 from models_hub.base import ModelHubError
 from models_hub.models import PRODUCTION
 from models_hub.selectors import get_model

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config.app_settings import get_settings
-from finetuning.samples import AUTHOR, NAME, SAMPLES, SampleError, get_sample, write_sample
+from finetuning.samples.sources import AUTHOR, NAME, SAMPLES, SampleError, get_sample, write_sample
 
 
 class Command(BaseCommand):

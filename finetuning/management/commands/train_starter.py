@@ -8,10 +8,10 @@ from django.core.management.base import CommandError, CommandParser
 
 from chat.errors import ChatError
 from config.app_settings import get_settings
-from finetuning import starter
 from finetuning.management.commands import finetune
 from finetuning.models import FineTuningJob
-from finetuning.samples import SampleError, get_sample, write_sample
+from finetuning.samples import starter
+from finetuning.samples.sources import SampleError, get_sample, write_sample
 
 
 class Command(finetune.Command):
@@ -59,6 +59,5 @@ class Command(finetune.Command):
         answering = starter.find_answering()
         if answering != job.result_version:
             number = job.result_version.number
-            self.stdout.write(
-                f"{answering} still answers; `promote distilbert-sentiment {number} --reason ...` changes that"
-            )
+            now = f"{answering} still answers" if answering else "nothing answers yet"
+            self.stdout.write(f"{now}; `promote distilbert-sentiment {number} --reason ...` changes that")

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from finetuning.models import FineTuningJob
 from models_hub.models import RegisteredModel
-from tests.finetuning.jobs.ground import QUICK
+from tests.finetuning.ground import QUICK
 
 SETTINGS = [f"--set={name}={value}" for name, value in QUICK.items()]
 

@@ -14,8 +14,8 @@ from finetuning.jobs import cancel_job, create_job, resume_job, retry_job, set_p
 from finetuning.jobs.states import Status
 from finetuning.models import FineTuningJob
 from models_hub.models import Connection, RegisteredModel
+from tests.finetuning.ground import QUICK, make_model
 from tests.finetuning.job_rows import make_job, make_result
-from tests.finetuning.jobs.ground import QUICK, make_model
 from tests.finetuning.jobs.test_leases import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -214,7 +214,7 @@ def test_priority_of_an_ended_job_stays(alice):
 
 
 def test_evaluation_of_a_version_is_its_jobs_affair(alice):
-    from finetuning.evaluations import evaluate_version
+    from finetuning.versions.evaluations import evaluate_version
 
     job = make_job(alice, Status.CANCELLED, preflight={})
     version = make_result(job, is_evaluated=False)

@@ -22,14 +22,14 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from finetuning import registration
 from finetuning.jobs import cancel_job, process, resume_job, retry_job, shutdown, work
 from finetuning.jobs.folders import job_folder, open_folder
 from finetuning.jobs.states import Status
 from finetuning.jobs.tending import tend
 from finetuning.models import DatasetVersion, Evaluation, FineTuningJob
+from finetuning.versions import registration
 from models_hub.models import ModelVersion, RegisteredModel
-from tests.finetuning.jobs.ground import LONG, QUICK, make_job
+from tests.finetuning.ground import LONG, QUICK, make_job
 from tests.support.waiting import wait_until
 
 PATIENCE = 120.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -10,8 +12,10 @@ from django.utils import timezone
 
 from config.heartbeats import worker_key, write_heartbeat
 from finetuning.jobs import dispatch, pause_queue
+from finetuning.jobs.folders import CHECKPOINTS, LOCK, RUN, job_folder
+from finetuning.jobs.process import hold
 from finetuning.jobs.states import Status
-from finetuning.jobs.tending import tend
+from finetuning.jobs.tending import KEPT_FOR, clean_up, tend
 from finetuning.models import FineTuningJob
 from tests.finetuning.job_rows import make_job
 
@@ -52,6 +56,14 @@ def test_job_begins_when_its_time_has_come(alice, sent):
 def test_job_of_a_dead_worker_waits_again(alice, sent, before, after):
     job = tended(make_job(alice, before, attempt=1, **silent(30)))
     assert (job.status, job.owner_token, job.error_code) == (after, None, "")
+
+
+def test_child_of_a_dead_worker_does_not_train_beside_the_next_job(alice, sent, monkeypatch):
+    ended: list[Path] = []
+    monkeypatch.setattr("finetuning.jobs.tending.kill_orphan", ended.append)
+    make_job(alice, Status.RUNNING, **silent(12))
+    lost = tended(make_job(alice, Status.RUNNING, **silent(30)))
+    assert ended == [job_folder(lost.pk)]
 
 
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.VALIDATING_FILES])
@@ -103,3 +115,37 @@ def test_valkey_that_is_away_stops_nothing(alice, monkeypatch):
     monkeypatch.setattr(dispatch.app, "send_task", away)
     job = make_job(alice, Status.VALIDATING_FILES, attempt=1, **silent(30))
     assert tended(job).owner_token is None
+
+
+# --- what ended jobs leave --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkpoints(settings, tmp_path):
+    """Of a job that ended so long ago."""
+    settings.DIALOOP = replace(settings.DIALOOP, data_dir=tmp_path)
+
+    def make(user, status: Status, ago: timedelta) -> Path:
+        job = make_job(user, status, finished_at=timezone.now() - ago)
+        folder = job_folder(job.pk) / RUN / CHECKPOINTS
+        folder.mkdir(parents=True)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
+def test_checkpoints_nobody_went_on_with_are_deleted(alice, checkpoints, status):
+    old = checkpoints(alice, status, KEPT_FOR + timedelta(hours=1))
+    young = checkpoints(alice, status, KEPT_FOR - timedelta(hours=1))
+    clean_up()
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_checkpoints_of_a_job_that_goes_on_stay(alice, checkpoints):
+    resumed = checkpoints(alice, Status.QUEUED, KEPT_FOR * 2)
+    at_work = checkpoints(alice, Status.CANCELLED, KEPT_FOR * 2)
+    with hold(at_work.parent.parent / LOCK) as is_free:
+        assert is_free
+        clean_up()
+    assert resumed.exists() and at_work.exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from finetuning.jobs import work
 from finetuning.models import Evaluation, FineTuningJob, Lineage
 from models_hub.models import CANDIDATE, PRODUCTION, RegisteredModel
-from tests.finetuning.jobs.ground import make_job
+from tests.finetuning.ground import make_job
 
 Status = FineTuningJob.Status
 
