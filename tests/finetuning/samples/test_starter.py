@@ -33,7 +33,17 @@ def sentences(settings, child, monkeypatch):
     package = replace(sample.source.package, sha256=hashlib.sha256(content).hexdigest())
     known = replace(sample, source=replace(sample.source, package=package))
     monkeypatch.setattr(sources, "SAMPLES", [known])
-    monkeypatch.setattr(starter, "HYPERPARAMETERS", {"max_steps": 4, "precision": "float32"})
+    monkeypatch.setattr(
+        starter,
+        "HYPERPARAMETERS",
+        {
+            "max_steps": 60,
+            "learning_rate": 1e-2,
+            "per_device_train_batch_size": 8,
+            "eval_steps": 30,
+            "precision": "float32",
+        },
+    )
     kept = settings.DIALOOP.data_dir / "samples" / "packages" / package.file_name
     kept.parent.mkdir(parents=True)
     kept.write_bytes(content)
