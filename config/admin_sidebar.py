@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.templatetags.static import static
 
 from accounts.models import User
 from accounts.selectors import count_waiting
@@ -57,3 +58,8 @@ def _item(model: dict[str, Any]) -> dict[str, Any]:
     if model["model"] is User and (waiting := count_waiting()):
         item["badge"] = waiting
     return item
+
+
+def favicon(request: HttpRequest) -> str:
+    """The pages' own: without one, browsers ask for /favicon.ico."""
+    return static("img/favicon.svg")

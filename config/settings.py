@@ -289,6 +289,7 @@ UNFOLD = {
     "SITE_TITLE": "Dialoop",
     "SITE_HEADER": "Dialoop",
     "SITE_SYMBOL": "all_inclusive",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "config.admin_sidebar.favicon"}],
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "8px",
     # The accent of static/css/base.css, lighter and darker.

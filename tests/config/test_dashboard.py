@@ -78,6 +78,11 @@ def test_what_costs_something_is_read_once_a_minute(client, week, admin_user):
     assert not [query for query in queries if "TruncDate" in query["sql"] or "first_token_ms" in query["sql"]]
 
 
+def test_admin_has_the_icon_of_the_pages(client, admin_user):
+    client.force_login(admin_user)
+    assert '<link rel="icon" href="/static/img/favicon.svg" type="image/svg+xml"' in client.get(INDEX).content.decode()
+
+
 def test_an_empty_installation_has_a_dashboard_too(client, admin_user):
     client.force_login(admin_user)
     response = client.get(INDEX)
