@@ -15,9 +15,16 @@ from config.api_lists import NEXT, ListQuery, cut_list
 router = Router()
 
 
+FIRST_DAY, LAST_DAY = datetime.date(2000, 1, 1), datetime.date(2999, 12, 31)
+
+
 class UsageQuery(ListQuery):
-    since: datetime.date | None = Field(None, description="First day (UTC). Default: 30 days up to `until`.")
-    until: datetime.date | None = Field(None, description="Last day (UTC), itself included. Default: today.")
+    since: datetime.date | None = Field(
+        None, ge=FIRST_DAY, le=LAST_DAY, description="First day (UTC). Default: 30 days up to `until`."
+    )
+    until: datetime.date | None = Field(
+        None, ge=FIRST_DAY, le=LAST_DAY, description="Last day (UTC), itself included. Default: today."
+    )
     everybody: bool = Field(False, description="For admins: of all people, told apart by `user`.")
 
 

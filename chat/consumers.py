@@ -131,10 +131,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.subscriptions.put_frame(message["frame"])
 
     async def reply_begun(self, message: dict[str, Any]) -> None:
-        """Another socket of this person started a reply: show it here if its conversation is followed here."""
-        if message["origin"] == self.channel_name:
+        """A socket of this person has started a reply: another one than this, show it where it is followed."""
+        is_ours = message["origin"] == self.channel_name
+        if not (is_ours and message["conversation"]["type"] == events.ConversationCreated.type):  # it was told already
+            self.subscriptions.put_frame(message["conversation"])
+        if is_ours:
             return
-        self.subscriptions.put_frame(message["conversation"])
         if self.subscriptions.follows(UUID(message["reply"]["conversation_id"])):
             await self.subscriptions.show_beginning(message["frames"], message["reply"], after=message["after"])
 

@@ -12,7 +12,7 @@ from django.contrib.auth import get_user
 from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
 from django.http.cookie import parse_cookie
-from django.http.request import validate_host
+from django.http.request import split_domain_port, validate_host
 from django.utils.module_loading import import_string
 
 from accounts.services import authenticate_key, hash_session_key
@@ -47,7 +47,7 @@ def is_own_origin(headers: dict[str, str]) -> bool:
     host = headers.get("host", "")
     origin = headers.get("origin")
     try:
-        if not validate_host(urlsplit(f"//{host}").hostname or "", settings.ALLOWED_HOSTS):
+        if not validate_host(split_domain_port(host)[0], settings.ALLOWED_HOSTS):
             return False
         return origin is None or urlsplit(origin).netloc == host or origin == get_settings().public_url
     except ValueError:  # half an IPv6 address: no browser sends it
@@ -55,10 +55,9 @@ def is_own_origin(headers: dict[str, str]) -> bool:
 
 
 def find_access(headers: dict[str, str]) -> SocketAccess | None:
-    authorization = headers.get("authorization", "")
-    if authorization:
-        scheme, _, key = authorization.partition(" ")
-        api_key = authenticate_key(key.strip()) if scheme.lower() == "bearer" else None
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":  # any other is for somebody in front of us, as for the API
+        api_key = authenticate_key(key.strip())
         return api_key and SocketAccess(Asker(api_key.user_id, api_key.id))
     session_key = parse_cookie(headers.get("cookie", "")).get(settings.SESSION_COOKIE_NAME)
     if not session_key:

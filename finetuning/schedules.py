@@ -18,9 +18,9 @@ from chat.errors import ChatError, InvalidError, NotFoundError
 from chat.text import check_text
 from finetuning.access import check_curator, is_curator
 from finetuning.jobs.bases import check_target, find_base, parse_method, suggest_target
-from finetuning.jobs.creation import MAX_NAME, MAX_SYSTEM_PROMPT, check_hyperparameters, check_prompts, create_job
+from finetuning.jobs.creation import MAX_NAME, check_hyperparameters, check_prompts, check_system_prompt, create_job
 from finetuning.jobs.data import count_new
-from finetuning.models import Dataset, FineTuningJob, Schedule
+from finetuning.models import Dataset, DatasetVersion, FineTuningJob, Schedule
 from finetuning.models.jobs import ENDED_JOBS
 from finetuning.training.specs import KINDS
 
@@ -159,7 +159,7 @@ def _start_if_worthwhile(schedule: Schedule) -> tuple[FineTuningJob | None, str]
         return None, "Skipped: its last job has not ended yet."
     if schedule.dataset.deleted_at is not None:
         return None, "Skipped: its dataset was deleted."
-    new = count_new(schedule.dataset, schedule.last_version)
+    new = count_new(schedule.dataset, _learned(schedule))
     if new < schedule.min_new_examples:
         return None, f"Skipped: {new} new approved examples, and {schedule.min_new_examples} are asked for."
     try:
@@ -181,6 +181,13 @@ def _start_if_worthwhile(schedule: Schedule) -> tuple[FineTuningJob | None, str]
     return job, f"Started a job on {new} new examples ({job.dataset_version})."
 
 
+def _learned(schedule: Schedule) -> DatasetVersion | None:
+    """What its last training that succeeded has seen: one that failed has used up nothing."""
+    done = schedule.jobs.filter(status=FineTuningJob.Status.SUCCEEDED).select_related("dataset_version")
+    last = done.order_by("-created_at", "-pk").first()
+    return last.dataset_version if last else None
+
+
 def _read(schedule_id: int) -> Schedule | None:
     return Schedule.objects.select_related("dataset", "created_by", "last_version").filter(pk=schedule_id).first()
 
@@ -199,9 +206,7 @@ def _set_values(schedule: Schedule, values: dict[str, Any]) -> None:
 def _check(schedule: Schedule, *, user: User | None) -> None:
     """Raises InvalidError for what could never run."""
     schedule.name = check_text(schedule.name, limit=MAX_NAME, field="name").strip()
-    schedule.system_prompt = check_text(
-        schedule.system_prompt, limit=MAX_SYSTEM_PROMPT, field="system_prompt", required=False
-    )
+    schedule.system_prompt = check_system_prompt(schedule.system_prompt)
     schedule.sample_prompts = check_prompts(schedule.sample_prompts)
     method = parse_method(schedule.method)
     find_base(schedule.base, method, user=user)

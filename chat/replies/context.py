@@ -10,6 +10,7 @@ from models_hub.base import ChatModel, ContextLengthExceededError, PromptMessage
 # UTF-8 bytes a token: what English text comes to, and on the careful side for most other scripts.
 BYTES_PER_TOKEN = 3.5
 TOKENS_PER_MESSAGE = 5
+SURELY = 4  # so much more than the window is too long, however wrong the estimate
 # At least half of the window stays for the prompt, however long the answer may become.
 LARGEST_ANSWER_SHARE = 0.5
 
@@ -31,17 +32,24 @@ async def fit_prompt(
 ) -> FittedPrompt:
     """Drop the oldest messages, in turns, until the prompt fits the window. The system prompt and the question stay.
 
-    Raises ContextLengthExceededError when the question alone is too long. An unknown window fits everything.
+    Raises ContextLengthExceededError when the question alone is too long; of what is only estimated, and not beyond
+    doubt, the provider judges. An unknown window fits everything.
     """
     if window is None:
         return FittedPrompt(tuple(messages), 0)
     budget = window - min(max_new_tokens, int(window * LARGEST_ANSWER_SHARE))
     system, turns = _split(messages)
     left_out = 0
-    while (tokens := await _count(model, [*system, *turns])) > budget:
+    while True:
+        counted = await model.count_tokens([*system, *turns])
+        tokens = estimate_tokens([*system, *turns]) if counted is None else counted
+        if tokens <= budget:
+            break
         dropped = _oldest_turn(turns, (tokens - budget) / max(tokens, 1))
         if not dropped:
-            return _only_question(system, turns, left_out, tokens, window)
+            if tokens >= (window if counted is not None else window * SURELY):
+                raise _too_long(tokens, window)
+            break
         turns, left_out = turns[dropped:], left_out + dropped
     return FittedPrompt((*system, *turns), left_out)
 
@@ -58,11 +66,6 @@ def _split(messages: Sequence[PromptMessage]) -> tuple[list[PromptMessage], list
     return system, [message for message in messages if message.role != Role.SYSTEM]
 
 
-async def _count(model: ChatModel, messages: Sequence[PromptMessage]) -> int:
-    counted = await model.count_tokens(messages)
-    return estimate_tokens(messages) if counted is None else counted
-
-
 def _oldest_turn(turns: Sequence[PromptMessage], share: float) -> int:
     """How many messages to drop so that about `share` of them goes and a question comes first; 0: no more can go.
 
@@ -77,14 +80,10 @@ def _oldest_turn(turns: Sequence[PromptMessage], share: float) -> int:
     return last_question
 
 
-def _only_question(
-    system: Sequence[PromptMessage], turns: Sequence[PromptMessage], left_out: int, tokens: int, window: int
-) -> FittedPrompt:
-    if tokens >= window:
-        raise ContextLengthExceededError(
-            f"The message has about {tokens} tokens, and this model reads at most {window}. Shorten it, "
-            "or pick a model with a larger context window.",
-            context_window=window,
-            prompt_tokens=tokens,
-        )
-    return FittedPrompt((*system, *turns), left_out)
+def _too_long(tokens: int, window: int) -> ContextLengthExceededError:
+    return ContextLengthExceededError(
+        f"The message has about {tokens} tokens, and this model reads at most {window}. Shorten it, "
+        "or pick a model with a larger context window.",
+        context_window=window,
+        prompt_tokens=tokens,
+    )

@@ -34,7 +34,7 @@ from models_hub.base import (
     Usage,
     UsageSoFar,
 )
-from models_hub.targets import ENGINE, ModelTarget
+from models_hub.targets import CHAT, ENGINE, ModelTarget
 
 # Whoever presses Stop waits for it.
 LONGEST_COUNT = 0.5
@@ -83,6 +83,10 @@ class Producer:
             self._end.set_error(ProviderBadResponseError("Something went wrong here while asking the model."))
         self._end.content, self._end.reasoning = self._reply.content, self._reply.reasoning
         self._end.total_ms = self._elapsed_ms()
+        if self._end.usage and (before := self._job.used):
+            now = self._end.usage
+            tokens = before.prompt_tokens + now.prompt_tokens, before.completion_tokens + now.completion_tokens
+            self._end.usage = Usage(*tokens)
         self._log_end()
         return self._end
 
@@ -120,6 +124,9 @@ class Producer:
     async def _stream_fitting(self, model: ChatModel, target: ModelTarget) -> None:
         """An estimated prompt that turns out too long is halved once."""
         options, prompt = self._job.options, with_own_system_prompt(self._job.prompt, target)
+        if target.task != CHAT:  # it reads the question and nothing else
+            self._end.messages_left_out = 0
+            return await self._stream(model, context.FittedPrompt(prompt, 0))
         fitted = await context.fit_prompt(
             model, prompt, window=target.context_window, max_new_tokens=options.max_new_tokens
         )

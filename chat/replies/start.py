@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
 from django.contrib.sessions.models import Session
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -37,12 +38,13 @@ from chat.services import title_from
 from chat.text import check_text
 from config.app_settings import get_settings
 from models_hub import breaker
-from models_hub.base import ModelHubError, PromptMessage, ReplyOptions, Role
+from models_hub.base import ModelHubError, PromptMessage, ReplyOptions, Role, Usage
 from models_hub.models import ModelVersion
 from models_hub.selectors import resolve_target
-from models_hub.targets import ModelTarget
+from models_hub.targets import CHAT, ModelTarget
 
 REMEMBER_REQUESTS = timedelta(minutes=10)
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class ReplyJob:
     content: str = ""
     reasoning: str = ""
     last_sequence_number: int = 0
+    used: Usage | None = None  # by an earlier run that this one continues
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +172,12 @@ def continue_reply(asker: Asker, frame: ReplyContinue) -> Started:
     conversation, parent = reply.conversation, reply.parent
     if parent is None:
         raise InvalidError("This reply answers no message.")
-    targets = _resolve(reply.model or conversation.model, user)
+    targets = _resolve_writer(reply, user)
     limits.count_message(user.id)
     token, now = uuid.uuid4(), timezone.now()
     moved = Message.objects.filter(id=reply.id, status=reply.status).update(
         status=Message.Status.PENDING,
+        version=targets[0].version_id,
         owner_token=token,
         claimed_at=now,
         cancel_requested_at=None,
@@ -201,7 +205,7 @@ def continue_reply(asker: Asker, frame: ReplyContinue) -> Started:
 
 def get_reply(user: User, message_id: UUID) -> Message:
     """A reply of this person's. Raises NotFoundError for others', InvalidError for a message that is no reply."""
-    rows = Message.objects.select_related("conversation", "parent", "version")
+    rows = Message.objects.select_related("conversation", "parent", "version__model")
     reply = rows.filter(id=message_id, conversation__owner=user, conversation__deleted_at=None).first()
     if reply is None:
         raise NotFoundError("There is no such message.")
@@ -284,6 +288,16 @@ def _resolve(slug: str, user: User) -> tuple[ModelTarget, ...]:
     return targets
 
 
+def _resolve_writer(reply: Message, user: User) -> tuple[ModelTarget, ...]:
+    """The version that wrote the beginning; where it cannot be asked any more, what its model answers with today."""
+    if reply.version is not None:
+        try:
+            return _resolve(str(reply.version), user)
+        except ModelUnavailableError:
+            logger.info("continued_by_another_version", message_id=str(reply.id), version=str(reply.version))
+    return _resolve(reply.model or reply.conversation.model, user)
+
+
 def _fallback(target: ModelTarget, user: User) -> tuple[ModelTarget, ...]:
     if not target.fallback_slug:
         return ()
@@ -335,6 +349,7 @@ def _add_reply(
 
 def _job(reply: Message, conversation: Conversation, parent: Message, targets: Sequence[ModelTarget]) -> ReplyJob:
     context, left_out = take_context(parent, get_settings().context_messages)
+    reads_context = targets[0].task == CHAT
     prompt = [PromptMessage(Role(item.role), item.content) for item in context]
     if system_prompt := system_prompt_of(conversation, reply.options):
         prompt.insert(0, PromptMessage(Role.SYSTEM, system_prompt))
@@ -345,11 +360,18 @@ def _job(reply: Message, conversation: Conversation, parent: Message, targets: S
         targets=tuple(targets),
         prompt=tuple(prompt),
         options=reply_options(targets[0].default_options, conversation.options, reply.options),
-        left_out=left_out,
+        left_out=left_out if reads_context else 0,
         content=reply.content,
         reasoning=reply.reasoning,
         last_sequence_number=reply.last_sequence_number,
+        used=_used(reply),
     )
+
+
+def _used(reply: Message) -> Usage | None:
+    if reply.prompt_tokens is None or reply.completion_tokens is None:
+        return None
+    return Usage(reply.prompt_tokens, reply.completion_tokens)
 
 
 def _find_receipt(user: User, request_id: str | None) -> Started | None:

@@ -62,8 +62,8 @@ class ReplyEnd:
         values = {name: value for name, value in vars(self).items() if name not in apart}
         values["finish_reason"] = self.finish_reason or ""
         usage = self.usage if self.usage and _is_storable(self.usage) else None
-        values["prompt_tokens"] = usage.prompt_tokens if usage else None
-        values["completion_tokens"] = usage.completion_tokens if usage else None
+        if usage:  # else what an earlier run used, which this one continues, stays
+            values |= {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
         if self.requested_model and self.answered_by:
             values |= {"model": self.answered_by.slug, "version_id": self.answered_by.version_id}
             values["requested_model"] = self.requested_model

@@ -65,7 +65,7 @@ def create_job(
     recipe = {
         "method": chosen.value,
         "base": base,
-        "system_prompt": check_text(system_prompt, limit=MAX_SYSTEM_PROMPT, field="system_prompt", required=False),
+        "system_prompt": check_system_prompt(system_prompt),
         "sample_prompts": check_prompts(sample_prompts),
         "priority": check_priority(priority),
     }
@@ -122,6 +122,15 @@ def check_prompts(prompts: Sequence[str]) -> list[str]:
     if len(prompts) > MAX_SAMPLE_PROMPTS:
         raise InvalidError(f"At most {MAX_SAMPLE_PROMPTS} sample prompts can be asked during a training.")
     return [check_text(prompt, limit=MAX_SAMPLE_CHARS, field="sample_prompts") for prompt in prompts]
+
+
+def check_system_prompt(text: str) -> str:
+    """As chat will send it: a form's line ends, or a blank at its end, would be trained on and never be said again.
+
+    Raises InvalidError.
+    """
+    text = check_text(text, limit=MAX_SYSTEM_PROMPT, field="system_prompt", required=False)
+    return text.replace("\r\n", "\n").strip()
 
 
 def check_priority(priority: int) -> int:

@@ -14,7 +14,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from finetuning.live.nudges import announce_job
-from finetuning.models import FineTuningJob, JobEvent
+from finetuning.models import Evaluation, FineTuningJob, JobEvent
+from finetuning.models.jobs import ENDED_JOBS
 
 Status = FineTuningJob.Status
 # A beat is written every 2 s. Silent for longer than the first, its owner is taken for dead when somebody waits for
@@ -71,6 +72,8 @@ def move(
         rows = FineTuningJob.objects.filter(pk=job_id, status__in=list(come_from), owner_token=owner)
         if not rows.update(status=to, **changes):
             return False
+        if to in ENDED_JOBS:  # whoever was at it has died, or would have said how it ended
+            Evaluation.objects.filter(job_id=job_id, status=Evaluation.Status.RUNNING).delete()
         add_event(job_id, code, message, level=level, data=data)
     logger.info("job %s: %s", job_id, code, extra={"status": to})
     announce_job(job_id)

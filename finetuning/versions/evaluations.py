@@ -189,9 +189,9 @@ def _keep(
         version.evaluated_at = timezone.now()
         version.save(update_fields=["evaluated_at"])
         _rewrite_card(version, job, evaluation)
-        _promote_first(version, job, evaluation)
         if not _succeed(job.pk, lease, version):
             raise LostLeaseError
+        _promote_first(version, job, evaluation)
     logger.info("job %s: %s is evaluated", job.pk, version)
 
 

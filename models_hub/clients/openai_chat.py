@@ -110,10 +110,14 @@ class OpenAIChatModel:
         is_continuation = bool(messages and messages[-1].role == Role.ASSISTANT and messages[-1].content)
         reader, decoder = AnswerReader(self.target, is_continuation=is_continuation), SseDecoder()
         async with self._open(messages, options) as response:
-            chunks = response.aiter_bytes()
+            chunks, has_news, deadline = response.aiter_bytes(), True, 0.0
             while not reader.is_done:
-                chunk = await self._next(chunks, reader)
-                for part in reader.read(decoder.feed(chunk) if chunk else decoder.finish()):
+                if has_news:  # comments that only keep the connection alive are none
+                    deadline = asyncio.get_running_loop().time() + self._patience(reader)
+                chunk = await self._next(chunks, reader, deadline)
+                events = decoder.feed(chunk) if chunk else decoder.finish()
+                has_news = bool(events)
+                for part in reader.read(events):
                     yield part
                 if reader.usage and not reader.has_finished:
                     yield UsageSoFar(reader.usage)
@@ -124,16 +128,18 @@ class OpenAIChatModel:
         for last in reader.finish():
             yield last
 
-    async def _next(self, chunks: AsyncIterator[bytes], reader: AnswerReader) -> bytes:
+    def _patience(self, reader: AnswerReader) -> float:
+        return min(SECONDS_FOR_USAGE, self._silence) if reader.has_finished else self._silence
+
+    async def _next(self, chunks: AsyncIterator[bytes], reader: AnswerReader, deadline: float) -> bytes:
         """The next bytes, or none at the end. Once the answer has finished, no fault can take it back."""
-        silence = min(SECONDS_FOR_USAGE, self._silence) if reader.has_finished else self._silence
         try:
-            async with asyncio.timeout(silence):
+            async with asyncio.timeout_at(deadline):
                 return await anext(chunks, b"")
         except (TimeoutError, httpx2.HTTPError):
             if reader.has_finished:
                 return b""
-            with mapped_errors(self.target, silence=silence):
+            with mapped_errors(self.target, silence=self._silence):
                 raise
 
     @asynccontextmanager

@@ -39,6 +39,8 @@ class Finished:
     completion_tokens: int
 
 
+THINK = "<think>"
+LONGEST_TAG = 16  # tokens of it and of the line ends behind it, a byte each at worst
 ChatEvent = Started | Delta | Finished
 
 
@@ -65,6 +67,10 @@ class ChatTokenizer:
             message = f"The model's chat template does not accept these messages: {error}"
             raise InvalidRequestError(message, param="messages") from error
         return prompt + prefix
+
+    def opens_thinking(self, ids: Sequence[int]) -> bool:
+        """Whether the template has opened the model's thinking: the model itself then writes only where it ends."""
+        return self._tokenizer.decode(ids[-LONGEST_TAG:], skip_special_tokens=False).rstrip().endswith(THINK)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -127,6 +133,8 @@ class LoadedChatModel:
             stream = await self.loop.submit(ids, max_new_tokens=max_new_tokens, sampling=request.sampling)
             try:
                 yield Started()
+                if self.tokenizer.opens_thinking(ids):
+                    yield Delta(f"{THINK}\n")
                 writer = _Writer(self.tokenizer, request.stop, self._stop_ids)
                 async with aclosing(stream.batches()) as batches:
                     async for batch in batches:

@@ -11,6 +11,7 @@ from chat import replies
 from chat.models import Conversation, Message
 from chat.replies import get_hub
 from config.valkey import get_valkey
+from models_hub.models import Connection
 from tests.chat.support import Socket, assert_whole, make_model
 from tests.support.upstream import answer_text
 
@@ -438,6 +439,25 @@ async def test_the_window_cuts_from_the_oldest(alice, live, upstream, connect):
 
     started = await socket.ask("[[tokens=2]] " + "long " * 500, **fields)
     assert (await socket.finish(started["id"]))["error"]["code"] == "context_length_exceeded"
+
+    started = await socket.ask("[[tokens=2]] " + "long " * 120, **fields)  # perhaps: the provider knows
+    assert (await socket.finish(started["id"]))["status"] == "complete"
+
+
+async def test_a_classifier_reads_the_question_alone(alice, live, upstream, connect):
+    """However long what it does not read is, and whatever was said before."""
+    await sync_to_async(make_model)(upstream)
+    model = await sync_to_async(make_model)(upstream, "labels", context_window=60, task="classification")
+    engine = {"kind": "engine", "base_url": upstream.url}
+    await sync_to_async(Connection.objects.filter(pk=model.connection_id).update)(**engine)
+    socket = await connect(alice)
+    first = await socket.ask("[[tokens=2]] one", model="scripted", options={"system_prompt": "Be brief. " * 100})
+    await socket.finish(first["id"])
+    second = await socket.ask("A good film", model="labels", conversation_id=first["conversation_id"])
+    assert second["messages_left_out"] == 0
+    ended = await socket.finish(second["id"])
+    assert (ended["status"], ended["messages_left_out"]) == ("complete", 0)
+    assert [row["label"] for row in ended["labels"]] == ["positive", "negative"]
 
 
 async def test_options_reach_the_provider(alice, model, connect, upstream):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.test import Client
 
-from chat.socket_access import is_own_origin
-from tests.chat.support import Socket
+from chat.socket_access import find_access, is_own_origin
+from tests.chat.support import Socket, cookie_of
 
 BROKEN = ["http://[", "http://]", "https://[::1", "//[", "http://localhost]", "http://[bad]", "null", "http://a:b:c"]
 
@@ -20,6 +21,20 @@ async def test_handshake_with_half_an_origin_is_refused(live, origin):
 def test_handshake_with_half_a_host_is_refused(host):
     assert not is_own_origin({"host": host})
     assert not is_own_origin({"host": host, "origin": f"http://{host}"})
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000", "[::1]"])
+def test_handshake_takes_the_addresses_that_the_pages_take(settings, host):
+    settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+    assert is_own_origin({"host": host, "origin": f"http://{host}"})
+
+
+async def test_header_for_a_proxy_does_not_hide_the_session(alice, live):
+    cookie = await sync_to_async(cookie_of)(alice)
+    headers = {"cookie": cookie, "authorization": "Basic YTpi"}
+    access = await sync_to_async(find_access)(headers)
+    assert access is not None and access.asker.user_id == alice.pk
+    assert await sync_to_async(find_access)(headers | {"authorization": "Bearer wrong"}) is None
 
 
 @pytest.mark.parametrize("origin", BROKEN)

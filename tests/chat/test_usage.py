@@ -76,3 +76,10 @@ def test_the_api_tells_an_admin_of_everybody(client, used, admin_user):
         ("alice", "tiny", 2),
         ("bob", "tiny", 1),
     }
+
+
+@pytest.mark.parametrize("query", ["until=0001-01-05", "since=9999-12-01&until=9999-12-31", "since=1999-12-31"])
+def test_days_of_no_calendar_are_refused(client, alice, query):
+    client.force_login(alice)
+    response = client.get(f"/api/usage?{query}")
+    assert (response.status_code, response.json()["code"]) == (400, "invalid")

@@ -57,3 +57,22 @@ async def test_a_provider_that_counts_only_at_the_end_leaves_it_unknown(alice, m
     socket = await connect(alice)
     ended = await stop(socket, "[[tokens=200 rate=50]]", "scripted")
     assert (ended["status"], ended["usage"]) == ("stopped", None)
+
+
+async def test_a_continued_reply_has_used_what_both_runs_did(alice, model, connect, upstream):
+    socket = await connect(alice)
+    started = await socket.ask("[[tokens=30]]", model="scripted", options={"max_new_tokens": 10})
+    first = await socket.finish(started["id"])
+    assert (first["finish_reason"], first["usage"]["completion_tokens"]) == ("length", 10)
+
+    await socket.send("reply.continue", message_id=started["id"])
+    await socket.receive_until("reply.started")
+    second = await socket.finish(started["id"])
+    assert second["usage"]["completion_tokens"] == 20
+    assert second["usage"]["prompt_tokens"] > first["usage"]["prompt_tokens"]
+
+    upstream.script = "fail=500"
+    await socket.send("reply.continue", message_id=started["id"])
+    await socket.receive_until("reply.started")
+    third = await socket.finish(started["id"])
+    assert (third["status"], third["usage"]) == ("failed", second["usage"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.utils import timezone
 
 from chat.models import Conversation
 from models_hub import services
@@ -72,6 +73,33 @@ async def test_the_next_message_goes_to_what_was_promoted(alice, trained, connec
     assert ended["version"] == 2
     assert upstream.requests[-1].body["model"] == "scripted-2"
     assert asked(upstream)[0] == {"role": "system", "content": "You are new."}
+
+
+async def test_a_reply_is_continued_by_the_version_that_began_it(alice, trained, connect, upstream):
+    socket = await connect(alice)
+
+    async def cut(**fields) -> dict:
+        started = await socket.ask("[[tokens=30 rate=60]]", **fields)
+        await socket.receive_until("reply.delta")
+        await socket.send("reply.cancel", message_id=started["id"])
+        return await socket.finish(started["id"])
+
+    async def go_on(message: dict) -> dict:
+        await socket.send("reply.continue", message_id=message["id"])
+        await socket.receive_until("reply.started")
+        return await socket.finish(message["id"])
+
+    def promote() -> None:
+        second = services.add_version(trained, provider_model="scripted-2")
+        services.move_alias(trained, PRODUCTION, second, actor=None, reason="Better.")
+
+    first, other = await cut(model="scripted"), await cut(model="scripted")
+    await sync_to_async(promote)()
+    ended = await go_on(first)
+    assert (ended["version"], upstream.chats[-1].body["model"]) == (1, "scripted")
+    await sync_to_async(ModelVersion.objects.filter(model=trained, number=1).update)(retired_at=timezone.now())
+    ended = await go_on(other)
+    assert (ended["version"], upstream.chats[-1].body["model"]) == (2, "scripted-2")
 
 
 async def test_a_fallback_gets_its_own_prompt(alice, trained, connect, upstream):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
+from chat.cursors import decode_cursor, encode_cursor
 from chat.errors import InvalidError
 from config.api import api
 from config.api_lists import ListQuery, cut_list
@@ -38,6 +41,11 @@ def test_pages_joined_are_the_list(limit):
             break
         assert len(page["items"]) == limit
     assert seen == items
+
+
+def test_moment_before_all_time_is_no_cursor():
+    with pytest.raises(InvalidError, match="cursor is not valid"):
+        decode_cursor(encode_cursor("0001-01-01T00:00:00+14:00"), datetime)
 
 
 @pytest.mark.parametrize("cursor", ["zzz", "WyJnb25lIl0", "é", "W10"])

@@ -74,6 +74,23 @@ def test_too_few_new_examples_are_waited_for(schedule, tmp_path):
     assert job.dataset_version.number == 2
 
 
+def test_training_that_failed_has_used_up_nothing(schedule, tmp_path):
+    schedules.change_schedule(schedule, min_new_examples=5)
+    checked(schedule)
+    end_jobs()
+    add_rows(schedule, tmp_path, 5)
+    failed = checked(schedule)
+    FineTuningJob.objects.filter(pk=failed.pk).update(status=Status.FAILED)
+    again = checked(schedule)
+    assert again is not None and again.dataset_version == failed.dataset_version
+    assert schedule.last_outcome.startswith("Started a job on 5 new examples")
+
+
+def test_system_prompt_is_trained_as_chat_sends_it(schedule):
+    schedules.change_schedule(schedule, system_prompt=" Be brief.\r\nBe kind. \r\n")
+    assert checked(schedule).system_prompt == "Be brief.\nBe kind."
+
+
 def test_two_at_the_same_moment_make_one_job(schedule, monkeypatch):
     """Beat finds it due while somebody presses the button: neither sees a job of the other yet."""
     real = schedules.count_new

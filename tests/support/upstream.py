@@ -19,6 +19,7 @@ A script is `key=value` pairs joined by `+`. It is read, later ones winning, fro
     times=K         only the first K requests of this model fail that way     retry_after=S   sent with 429 and 503
     refuses=NAMES   400 when the request carries one of them, e.g. `refuses=max_tokens,temperature`
     end=KIND        in the stream, after `at=N` tokens (half of them; 0: before the first): drop hang garbage html error
+                    ping (comments alone, for ever)
 
 The text is deterministic: `answer_text(N)`. A last message of role assistant is continued: counting goes on after it.
 Every request is kept in `upstream.requests`, with what was sent and whether the client hung up early.
@@ -242,6 +243,9 @@ class Upstream:
             self._changed.notify_all()
         if kind == "hang":
             await asyncio.sleep(3600)
+        while kind == "ping":  # silence with a sign of life
+            await response.write(b": still there\n\n")
+            await asyncio.sleep(0.05)
         record.outcome = "failed"
         if kind == "drop":
             await asyncio.sleep(0.02)  # lets what was written leave before the reset overtakes it

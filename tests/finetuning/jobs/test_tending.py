@@ -16,8 +16,8 @@ from finetuning.jobs.folders import CHECKPOINTS, LOCK, RUN, job_folder
 from finetuning.jobs.process import hold
 from finetuning.jobs.states import Status
 from finetuning.jobs.tending import KEPT_FOR, clean_up, tend
-from finetuning.models import FineTuningJob
-from tests.finetuning.job_rows import make_job
+from finetuning.models import Evaluation, FineTuningJob
+from tests.finetuning.job_rows import make_job, make_result
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -79,6 +79,13 @@ def test_third_loss_without_a_checkpoint_is_a_failure(alice, sent):
 
 def test_cancelled_job_of_a_dead_worker_ends(alice, sent):
     assert tended(make_job(alice, Status.CANCELLING, **silent(8))).status == Status.CANCELLED
+
+
+def test_evaluation_that_nobody_ends_is_not_shown_as_running(alice, sent):
+    job = make_job(alice, Status.CANCELLING, **silent(8))
+    make_result(job, status=Evaluation.Status.RUNNING)
+    tend()
+    assert not job.evaluations.exists()
 
 
 def test_cancelled_job_of_a_living_worker_is_left_to_him(alice, sent):

@@ -141,6 +141,16 @@ async def test_silence_in_the_middle_is_a_timeout_that_keeps_what_came(upstream)
     assert answer.text == answer_text(4)
 
 
+@pytest.mark.parametrize("at", [0, 4])
+async def test_comments_that_keep_a_connection_alive_are_silence(upstream, at):
+    answer = Answer()
+    stream = open_model(upstream, f"tokens=8+end=ping+at={at}", timeout=0.3).stream(QUESTION, options=OPTIONS)
+    async with asyncio.timeout(5):
+        with pytest.raises(ProviderTimeoutError):
+            await read(stream, answer)
+    assert answer.text == answer_text(at)
+
+
 async def test_an_answer_longer_than_the_timeout_is_no_timeout(upstream):
     answer = await ask(upstream, "tokens=12+rate=20", timeout=0.3)
     assert answer.text == answer_text(12)

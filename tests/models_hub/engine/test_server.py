@@ -70,6 +70,16 @@ async def test_stop_string_ends_the_reply_and_is_not_shown(serve, scripted):
     assert reply.usage["completion_tokens"] == 8
 
 
+async def test_thinking_that_the_template_has_opened_is_told(serve, scripted):
+    """The model itself writes only where it ends."""
+    template = scripted / "chat_template.jinja"
+    template.write_text(template.read_text().replace("assistant\n", "assistant\n<think>\n"))
+    client = await serve({"m": scripted})
+    assert (await client.stream("m", max_tokens=3)).text == "<think>\nabc"
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes\n"}]
+    assert (await client.stream("m", messages=said, max_tokens=3)).text == "abc"
+
+
 async def test_last_assistant_message_is_continued(serve, scripted):
     client = await serve({"m": scripted})
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "abcdefgh"}]
