@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, TextField
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, Length
 
 from accounts.models import User
 from chat.errors import InvalidError
@@ -24,11 +24,18 @@ from finetuning.datasets.dispatch import send
 from finetuning.datasets.drafts import Draft, check_kind
 from finetuning.datasets.polite import in_batches
 from finetuning.datasets.services import create_dataset
-from finetuning.models import Dataset, DatasetImport, Example, VersionContributor
+from finetuning.models import (
+    Dataset,
+    DatasetImport,
+    DatasetVersion,
+    EvaluationContributor,
+    Example,
+    VersionContributor,
+)
 from models_hub.base import FinishReason, Role
 from models_hub.models import RegisteredModel
 
-Row = TypeVar("Row", Example, VersionContributor)
+Row = TypeVar("Row", Example, VersionContributor, EvaluationContributor)
 Origin = Example.Origin
 
 # An answer that somebody cut off, or that ended at its longest, would teach the model to break off.
@@ -72,6 +79,15 @@ def trainable_messages() -> QuerySet[Message]:
         status__in=[Message.Status.COMPLETE, Message.Status.STOPPED],
         labels__isnull=True,
     ).exclude(content="")
+
+
+def past_questions(*, not_of: DatasetVersion, longest: int, limit: int) -> list[Message]:
+    """What people who allow it began their newest conversations with, apart from those a version has learned from."""
+    learned = VersionContributor.objects.filter(version=not_of, conversation_id__isnull=False).values("conversation_id")
+    questions = Message.objects.filter(_allowed("conversation__"), role=Role.USER, depth=0).exclude(content="")
+    questions = questions.exclude(conversation_id__in=learned)
+    questions = questions.annotate(size=Length("content")).filter(size__lte=longest)
+    return list(questions.select_related("conversation").order_by("-created_at", "-pk")[:limit])
 
 
 def count_rows(filters: Filters, *, user: User) -> int:

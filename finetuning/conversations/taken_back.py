@@ -9,10 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
-
 from finetuning.conversations.examples import withdrawn_rows
-from finetuning.models import DatasetVersion, VersionContributor
+from finetuning.models import DatasetVersion, Evaluation, EvaluationContributor, VersionContributor
 
 
 def hold(version: DatasetVersion) -> DatasetVersion:
@@ -20,18 +18,32 @@ def hold(version: DatasetVersion) -> DatasetVersion:
     return DatasetVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
 
 
-def without_taken_back(version: DatasetVersion, answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those to prompts out of files and fixed lists, and to those of conversations that the version may still hold."""
-    held = hold(version)
-    asked = {answer["conversation"] for answer in answers if answer.get("conversation")}
-    rows = VersionContributor.objects.filter(Q(conversation_id__in=asked) | Q(conversation_id=None), version=held)
-    allowed = rows.exclude(pk__in=withdrawn_rows(rows).values("pk"))
-    whose = {(contributor, str(talk)) for contributor, talk in allowed.values_list("contributor_id", "conversation_id")}
-    return [
+def keep_answers(evaluation: Evaluation, answers: list[dict[str, Any]]) -> None:
+    """Into the object, which the caller saves in the same transaction: those to what may be asked to this day.
+
+    Whose questions they answer is kept beside it, so that a withdrawal finds them.
+    """
+    asked = {(answer["contributor"], answer.get("conversation")) for answer in answers if "contributor" in answer}
+    EvaluationContributor.objects.bulk_create(
+        [EvaluationContributor(evaluation=evaluation, contributor_id=who, conversation_id=talk) for who, talk in asked]
+    )
+    evaluation.answers = answers
+    drop_withdrawn_answers(evaluation)
+
+
+def drop_withdrawn_answers(evaluation: Evaluation) -> bool:
+    """Out of the object, and whose they were out of the database; whether there were any."""
+    rows = withdrawn_rows(EvaluationContributor.objects.filter(evaluation=evaluation))
+    gone = {(who, talk and str(talk)) for who, talk in rows.values_list("contributor_id", "conversation_id")}
+    if not gone:
+        return False
+    evaluation.answers = [
         answer
-        for answer in answers
-        if "contributor" not in answer or (answer["contributor"], str(answer.get("conversation"))) in whose
+        for answer in evaluation.answers
+        if "contributor" not in answer or (answer["contributor"], answer.get("conversation")) not in gone
     ]
+    rows.delete()
+    return True
 
 
 def without_samples_taken_back(version: DatasetVersion, report: dict[str, Any], *, since: datetime) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from django.utils import timezone
 from chat.errors import BusyError, InvalidError, NotFoundError
 from config.app_settings import get_settings
 from finetuning.conversations.examples import withdrawn_rows
-from finetuning.conversations.taken_back import hold
+from finetuning.conversations.taken_back import drop_withdrawn_answers, hold
 from finetuning.datasets.freezing import freeze_now
 from finetuning.datasets.redaction import redact_version
 from finetuning.datasets.review import delete_examples
@@ -29,6 +29,7 @@ from finetuning.models import (
     Dataset,
     DatasetVersion,
     Evaluation,
+    EvaluationContributor,
     Example,
     FineTuningJob,
     Lineage,
@@ -59,6 +60,7 @@ def clear_withdrawn() -> Cleared:
     with _turn() as is_mine:
         if is_mine:
             cleared.examples = delete_examples(withdrawn_rows(Example.objects.all()))
+            _forget_answers()
             cleared.redacted = [version for version in _tainted_versions() if _try_to_redact(version)]
             cleared.flagged = _flag_lineages()
             cleared.cut = [fresh for dataset in _incomplete_datasets() if (fresh := _cut(dataset))]
@@ -102,7 +104,7 @@ def _redact(version: DatasetVersion) -> None:
     """First the trace, the files last: they are what a repetition goes by."""
     theirs = list(withdrawn_rows(VersionContributor.objects.filter(version=version)))
     with transaction.atomic():
-        hold(version)  # an evaluation or a check that is just being kept is seen below, or sees this
+        hold(version)  # a check that is just being kept is seen below, or sees this
         for row in theirs:
             Withdrawal.objects.get_or_create(
                 version=version,
@@ -110,17 +112,15 @@ def _redact(version: DatasetVersion) -> None:
                 conversation_id=row.conversation_id,
                 defaults={"rows": row.rows, "corrections": row.corrections},
             )
-    _forget_words(version, theirs)
+    _forget_words(version)
     conversations = [row.conversation_id for row in theirs if row.conversation_id]
     redact_version(version, conversation_ids=conversations)
     for contributor_id in {row.contributor_id for row in theirs if not row.conversation_id}:
         redact_version(version, contributor_id=contributor_id)
 
 
-def _forget_words(version: DatasetVersion, theirs: list[VersionContributor]) -> None:
-    """What trainings show of their rows: samples in the reports, questions that were asked side by side."""
-    conversations = {str(row.conversation_id) for row in theirs}
-    people = {row.contributor_id for row in theirs}
+def _forget_words(version: DatasetVersion) -> None:
+    """What trainings show of its rows: samples in the reports, what a crash printed."""
     for job in FineTuningJob.objects.filter(dataset_version=version).only("preflight", "owner_token", "error_code"):
         if job.preflight and job.preflight.get("samples"):
             job.preflight["samples"] = []
@@ -132,15 +132,16 @@ def _forget_words(version: DatasetVersion, theirs: list[VersionContributor]) -> 
         if job.error_code in QUOTING:
             FineTuningJob.objects.filter(pk=job.pk).update(error_message=FORGOTTEN, error_details={})
             job.events.filter(code="failed").update(message=FORGOTTEN)
-    for evaluation in Evaluation.objects.filter(version__lineage__dataset_version=version).only("answers"):
-        kept = [row for row in evaluation.answers if not _is_theirs(row, people, conversations)]
-        if len(kept) < len(evaluation.answers):
-            evaluation.answers = kept
-            evaluation.save(update_fields=["answers"])
 
 
-def _is_theirs(answer: dict, people: set[int], conversations: set[str]) -> bool:
-    return answer.get("contributor") in people and str(answer.get("conversation")) in conversations
+def _forget_answers() -> None:
+    """Questions that were asked side by side: of whatever version, out of its data or not."""
+    asked = withdrawn_rows(EvaluationContributor.objects.all()).values("evaluation_id")
+    for pk in Evaluation.objects.filter(pk__in=asked).values_list("pk", flat=True):
+        with transaction.atomic():
+            evaluation = Evaluation.objects.select_for_update().filter(pk=pk).first()
+            if evaluation is not None and drop_withdrawn_answers(evaluation):
+                evaluation.save(update_fields=["answers"])
 
 
 def _flag_lineages() -> int:

@@ -8,7 +8,7 @@ from finetuning.models.datasets import (
     ImportProblem,
     VersionContributor,
 )
-from finetuning.models.evaluations import Evaluation, Lineage
+from finetuning.models.evaluations import Evaluation, EvaluationContributor, Lineage
 from finetuning.models.jobs import FineTuningJob, JobEvent, JobMetric, Schedule, TrainingQueue
 from finetuning.models.withdrawals import Withdrawal
 
@@ -17,6 +17,7 @@ __all__ = [
     "DatasetImport",
     "DatasetVersion",
     "Evaluation",
+    "EvaluationContributor",
     "Example",
     "FineTuningJob",
     "ImportProblem",

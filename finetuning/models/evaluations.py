@@ -61,3 +61,22 @@ class Evaluation(models.Model):
 
     def __str__(self) -> str:
         return f"evaluation of {self.version_id}"
+
+
+class EvaluationContributor(models.Model):
+    """Whose questions an evaluation asked. Plain ids, as in `VersionContributor`."""
+
+    evaluation = models.ForeignKey(Evaluation, on_delete=models.CASCADE, related_name="contributors")
+    contributor_id = models.BigIntegerField()
+    conversation_id = models.UUIDField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["evaluation", "contributor_id", "conversation_id"], name="finetuning_asked_unique"
+            )
+        ]
+        indexes = [models.Index(fields=["contributor_id"], name="finetuning_asked_person")]
+
+    def __str__(self) -> str:
+        return f"{self.contributor_id} in {self.evaluation_id}"

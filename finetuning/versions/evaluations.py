@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from accounts.models import User
 from chat.errors import InvalidError
-from finetuning.conversations.taken_back import without_taken_back
+from finetuning.conversations.examples import past_questions
+from finetuning.conversations.taken_back import keep_answers
 from finetuning.datasets import read_rows
 from finetuning.jobs.control import resume_job
 from finetuning.jobs.folders import EVALUATION, fresh_folder, job_folder, version_folder
@@ -88,14 +89,19 @@ def evaluate_version(version: ModelVersion) -> FineTuningJob:
 
 
 def choose_prompts(job: FineTuningJob) -> Iterator[dict[str, Any]]:
-    """Fixed ones, those of the job, some held-out rows, and what consenting people asked in held-out conversations."""
+    """Fixed ones, those of the job, some held-out rows, and what people who agreed to it have asked.
+
+    Their questions come from held-out conversations, and where those are too few, from others that it has not learned.
+    """
     for text in json.loads(FIXED_PROMPTS.read_text()):
         yield {"messages": [_asked(text)], "source": FIXED}
     for text in job.sample_prompts:
         yield {"messages": [_asked(text)], "source": SAMPLE}
     version = job.dataset_version
     if version.kind in (Dataset.Kind.CHAT, Dataset.Kind.PREFERENCE, Dataset.Kind.KTO):
-        yield from _held_out_prompts(version)
+        held_out = list(_held_out_prompts(version))
+        yield from held_out
+        yield from _past_prompts(version, held_out)
 
 
 def _held_out_prompts(version: DatasetVersion) -> Iterator[dict[str, Any]]:
@@ -117,6 +123,18 @@ def _held_out_prompts(version: DatasetVersion) -> Iterator[dict[str, Any]]:
         elif not is_own and others < MAX_HELD_OUT:
             others += 1
             yield {"messages": messages, "source": HELD_OUT}
+
+
+def _past_prompts(version: DatasetVersion, asked: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    seen = {str(prompt["messages"]) for prompt in asked}
+    room = MAX_OWN_PROMPTS - sum(prompt["source"] == CONVERSATION for prompt in asked)
+    for question in past_questions(not_of=version, longest=MAX_PROMPT_CHARS, limit=max(0, room)):
+        messages = [_asked(question.content)]
+        if str(messages) in seen:
+            continue
+        seen.add(str(messages))
+        where = {"contributor": question.conversation.owner_id, "conversation": str(question.conversation_id)}
+        yield {"messages": messages, "source": CONVERSATION, **where}
 
 
 def _question(content: dict[str, Any]) -> list[dict[str, str]]:
@@ -180,10 +198,10 @@ def _keep(
 ) -> None:
     """The evaluation, the version's right to be promoted, and the end of the job, at once. Raises LostLeaseError."""
     with transaction.atomic():
-        for name in (*RESULTS, "answers"):
+        for name in RESULTS:
             default = getattr(evaluation, name)
             setattr(evaluation, name, default if result.get(name) is None else result[name])
-        evaluation.answers = without_taken_back(job.dataset_version, evaluation.answers)
+        keep_answers(evaluation, result.get("answers") or [])
         evaluation.status = Evaluation.Status.COMPLETE
         evaluation.save(update_fields=["status", "answers", *RESULTS])
         version.evaluated_at = timezone.now()

@@ -18,6 +18,7 @@ from chat.services import change_conversation, delete_conversation, restore_conv
 from finetuning.conversations import withdrawal
 from finetuning.conversations.contributions import get_contributions
 from finetuning.conversations.examples import Filters, build_dataset
+from finetuning.conversations.taken_back import keep_answers
 from finetuning.conversations.withdrawal import Cleared, clear_withdrawn
 from finetuning.datasets import approve, freeze_now, import_file, read_rows, run_import, split_path
 from finetuning.jobs import work
@@ -38,6 +39,7 @@ from finetuning.versions import evaluations
 from models_hub.models import Connection, ModelVersion, RegisteredModel
 from tests.chat.conftest import make_conversation
 from tests.conftest import make_user
+from tests.finetuning.job_rows import make_base
 
 SPLITS = ("train", "validation", "test")
 
@@ -253,12 +255,30 @@ def test_words_shown_by_trainings_go_too(dataset, agreeing, settings):
             for person, talk in talks.items()
         ),
     ]
-    evaluation = Evaluation.objects.create(version=lineage.version, answers=answers)
+    evaluation = Evaluation.objects.create(version=lineage.version)
+    keep_answers(evaluation, answers)
+    evaluation.save()
     set_training_consent(alice, agrees=False)
     clear_withdrawn()
     evaluation.refresh_from_db()
     assert [answer["prompt"] for answer in evaluation.answers] == ["fixed", "bob"]
+    assert [row.contributor_id for row in evaluation.contributors.all()] == [talks[agreeing[1]].owner_id]
     assert FineTuningJob.objects.get(pk=lineage.job_id).preflight == {"rows": 26, "samples": []}
+
+
+def test_question_to_a_version_that_learned_from_a_file_goes_too(agreeing):
+    """Nothing of it is in the version's data, so nothing is cut or flagged."""
+    alice, _ = agreeing
+    talk = Conversation.objects.create(owner=alice, title="Hills", model="tiny")
+    evaluation = Evaluation.objects.create(version=make_base())
+    answers = [{"prompt": "How high?", "contributor": alice.pk, "conversation": str(talk.pk)}, {"prompt": "fixed"}]
+    keep_answers(evaluation, answers)
+    evaluation.save()
+    assert clear_withdrawn() == Cleared()
+    change_conversation(talk, is_excluded_from_training=True)
+    assert clear_withdrawn() == Cleared()
+    evaluation.refresh_from_db()
+    assert evaluation.answers == [{"prompt": "fixed"}]
 
 
 def test_what_a_crash_printed_goes_too(dataset, agreeing):

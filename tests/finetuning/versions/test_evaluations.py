@@ -9,8 +9,10 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
+from accounts.models import User
+from chat.models import Conversation
 from finetuning.jobs.states import Lease, Status
-from finetuning.models import Evaluation, FineTuningJob
+from finetuning.models import Evaluation, FineTuningJob, VersionContributor
 from finetuning.versions.evaluations import (
     FIXED_PROMPTS,
     MAX_HELD_OUT,
@@ -22,6 +24,7 @@ from finetuning.versions.evaluations import (
     choose_prompts,
 )
 from models_hub.models import PRODUCTION
+from tests.chat.conftest import make_conversation
 from tests.finetuning.job_rows import CLASSIFIED, make_job, make_result, make_version
 
 
@@ -68,6 +71,24 @@ def test_own_prompts_are_of_people_who_consent_and_name_their_conversation(job, 
     own = [prompt for prompt in prompts if prompt["source"] == "conversation"]
     assert [prompt["conversation"] for prompt in own] == [row["conversation"] for row in rows[:MAX_OWN_PROMPTS]]
     assert "bob said" not in json.dumps(prompts)
+
+
+def test_people_are_asked_for_beyond_the_data_where_it_holds_too_few(job, tmp_path, alice, bob):
+    """What they began a conversation with, newest first, and nothing that was trained on."""
+    User.objects.filter(pk=alice.pk).update(training_consent_at=timezone.now())
+    write_test_split(tmp_path, [row("held")])
+    talks = [make_conversation(alice, "T", f"question {number}", "yes") for number in range(MAX_OWN_PROMPTS + 2)]
+    make_conversation(bob, "T", "never agreed", "yes")
+    VersionContributor.objects.create(
+        version=job.dataset_version, contributor_id=alice.pk, conversation_id=talks[-1].pk, rows=1
+    )
+    Conversation.objects.filter(pk=talks[-2].pk).update(is_excluded_from_training=True)
+    prompts = list(choose_prompts(job))
+    assert said(prompts, "conversation") == [f"question {number}" for number in reversed(range(MAX_OWN_PROMPTS))]
+    own = [prompt for prompt in prompts if prompt["source"] == "conversation"]
+    assert {(prompt["contributor"], prompt["conversation"]) for prompt in own} == {
+        (alice.pk, str(talk.pk)) for talk in talks[:-2]
+    }
 
 
 def test_prompt_that_is_too_long_to_read_is_left_out(job, tmp_path):
