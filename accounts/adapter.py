@@ -14,7 +14,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import services
+from accounts import second_factor, services
 from accounts.models import User
 from config.app_settings import get_settings
 from models_hub import encryption
@@ -27,7 +27,7 @@ class MfaAdapter(DefaultMFAAdapter):
         return encryption.encrypt(text)
 
     def decrypt(self, encrypted_text: str) -> str:
-        return encryption.decrypt(encrypted_text)
+        return second_factor.decrypt(encrypted_text)
 
 
 class AccountAdapter(DefaultAccountAdapter):

@@ -350,4 +350,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_SAMESITE = "Lax"
 if SESSION_COOKIE_SECURE:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Limits by address must not count everybody behind a proxy as one. There is a proxy where others come by https, or to a
+# port that only this machine reaches; elsewhere X-Forwarded-For is the caller's own word, and not listened to.
+_is_private = HOST in {"127.0.0.1", "localhost", "::1"}
+ALLAUTH_TRUSTED_PROXY_COUNT = 1 if SESSION_COOKIE_SECURE or (PUBLIC_URL and _is_private) else 0
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024

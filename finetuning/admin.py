@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
-from django import forms
 from django.contrib import admin, messages
-from django.db.models import Count, Model, Q, QuerySet
-from django.http import HttpRequest
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
-from unfold.forms import ActionForm
-from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.admin import OnlyAdmins
-from chat.errors import ChatError
-from finetuning import datasets, jobs, versions
+from finetuning import datasets, jobs
+from finetuning.admin_actions import VersionActions, lead_to, run_on_each
+from finetuning.jobs.bases import METHOD_OF_KIND
 from finetuning.models import (
     Dataset,
     DatasetImport,
@@ -32,7 +27,7 @@ from finetuning.models import (
     Schedule,
 )
 from finetuning.schedules import change_schedule
-from models_hub.admin import ReadOnly
+from models_hub.admin import ModelVersionAdmin, ReadOnly
 from models_hub.models import ModelVersion
 
 JOB_LABELS = {
@@ -42,20 +37,6 @@ JOB_LABELS = {
     "Being cancelled": "warning",
     "Running": "info",
 }
-
-
-def run_on_each(request: HttpRequest, rows: Iterable[Model], act: Callable[[Any], object], done: str) -> None:
-    """Call the service for each row; one that is refused does not stop the others, and says why."""
-    count = 0
-    for row in rows:
-        try:
-            act(row)
-        except ChatError as error:
-            messages.error(request, f"{row}: {error.message}")
-        else:
-            count += 1
-    if count:
-        messages.success(request, f"{done}: {count}.")
 
 
 def link(name: str, url: str) -> str:
@@ -84,7 +65,7 @@ class DatasetAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
     fields = ("name", "kind", "description", "created_by", "created_at", "updated_at", "deleted_at", "page")
     readonly_fields = fields
     inlines = (VersionInline, ImportInline)
-    actions = ("freeze",)
+    actions = ("validate", "freeze")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Dataset]:
         by_status = {
@@ -108,6 +89,17 @@ class DatasetAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
     @display(description="page")
     def page(self, dataset: Dataset) -> str:
         return link("Open", f"/datasets/{dataset.pk}/")
+
+    @admin.action(description="Validate", permissions=["view"])
+    def validate(self, request: HttpRequest, rows: QuerySet[Dataset]) -> None:
+        """Of each what its page warns of. Whether there are enough rows depends on the splits: freezing says it."""
+        for dataset in rows:
+            found = datasets.describe_dataset(dataset)
+            approved, pending = (found["counts"][status] for status in ("approved", "pending"))
+            counted = f"{approved} rows approved, {pending} to review, {found['with_findings']} with personal data."
+            is_good = approved and not pending and not found["with_findings"] and not found["warnings"]
+            tell = messages.success if is_good else messages.warning
+            tell(request, " ".join([f"{dataset}: {counted}", *found["warnings"]]))
 
     @admin.action(description="Freeze a version", permissions=["view"])
     def freeze(self, request: HttpRequest, rows: QuerySet[Dataset]) -> None:
@@ -178,6 +170,7 @@ class DatasetVersionAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
     list_filter = ("status", "kind", ("redacted_at", admin.EmptyFieldListFilter))
     list_select_related = ("dataset",)
     search_fields = ("dataset__name", "content_hash")
+    actions = ("validate", "compare")
 
     @display(description="status", label={"Ready": "success", "Failed": "danger", "Freezing": "info"})
     def state(self, version: DatasetVersion) -> str:
@@ -186,6 +179,25 @@ class DatasetVersionAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
     @display(description="content hash")
     def short_hash(self, version: DatasetVersion) -> str:
         return version.content_hash[:12]
+
+    @admin.action(description="Validate for a training", permissions=["view"])
+    def validate(self, request: HttpRequest, rows: QuerySet[DatasetVersion]) -> HttpResponse | None:
+        """What is wrong with rows depends on who learns them: the form of a new job asks that, and checks first."""
+        ready = [version for version in rows if version.status == DatasetVersion.Status.READY]
+        if len(ready) != 1:
+            messages.error(request, "Choose one version that is ready.")
+            return None
+        messages.info(request, "Choose a base and “Check first”: every row is read as the training would read it.")
+        method = METHOD_OF_KIND[Dataset.Kind(ready[0].kind)]
+        return lead_to("jobs:new", method=method.value, data_source=f"version-{ready[0].pk}")
+
+    @admin.action(description="Compare two", permissions=["view"])
+    def compare(self, request: HttpRequest, rows: QuerySet[DatasetVersion]) -> HttpResponse | None:
+        chosen = sorted(rows, key=lambda version: version.number)
+        if len(chosen) != 2 or chosen[0].dataset_id != chosen[1].dataset_id:
+            messages.error(request, "Choose two versions of the same dataset.")
+            return None
+        return lead_to("datasets:diff", chosen[0].dataset_id, old=chosen[0].number, new=chosen[1].number)
 
 
 class EventInline(ReadOnly, TabularInline):
@@ -203,7 +215,7 @@ class FineTuningJobAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
     search_fields = ("name", "target", "base")
     exclude = ("owner_token", "event_offset", "request_key")
     inlines = (EventInline,)
-    actions = ("start", "cancel", "resume", "retry")
+    actions = ("validate", "start", "cancel", "resume", "retry")
 
     @display(description="status", label=JOB_LABELS)
     def state(self, job: FineTuningJob) -> str:
@@ -216,6 +228,14 @@ class FineTuningJobAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
     @display(description="page")
     def page(self, job: FineTuningJob) -> str:
         return link("Open", f"/jobs/{job.pk}/")
+
+    @admin.action(description="Validate: what the check of its data found", permissions=["view"])
+    def validate(self, request: HttpRequest, rows: QuerySet[FineTuningJob]) -> HttpResponse | None:
+        """The pre-flight page, while it is checked, too; from there the data is checked again with other settings."""
+        if len(rows) == 1:
+            return lead_to("jobs:preflight", rows[0].pk)
+        messages.error(request, "Choose one job.")
+        return None
 
     @admin.action(description="Start what was only checked", permissions=["view"])
     def start(self, request: HttpRequest, rows: QuerySet[FineTuningJob]) -> None:
@@ -270,21 +290,8 @@ class EvaluationAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
         return link("Open", f"/jobs/{evaluation.job_id}/") if evaluation.job_id else ""
 
 
-class ReasonForm(ActionForm):
-    reason = forms.CharField(
-        required=False,
-        max_length=500,
-        label="",
-        widget=UnfoldAdminTextInputWidget(
-            attrs={"placeholder": "Reason, to promote or roll back", "aria-label": "Reason, to promote or roll back"}
-        ),
-    )
-
-
 @admin.register(Lineage)
-class LineageAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
-    action_form = ReasonForm
-    actions = ("promote", "roll_back", "retire")
+class LineageAdmin(VersionActions, ReadOnly, OnlyAdmins, ModelAdmin):
     list_display = ("version", "method", "dataset_version", "base_version", "withdrawn", "created_at", "page")
     list_filter = ("method", ("withdrawn_at", admin.EmptyFieldListFilter))
     list_select_related = ("version__model", "dataset_version__dataset", "base_version__model")
@@ -299,33 +306,11 @@ class LineageAdmin(ReadOnly, OnlyAdmins, ModelAdmin):
         model = lineage.version.model
         return link("Versions", reverse("versions:list", args=[model.slug]))
 
-    @admin.action(description="Promote to production", permissions=["view"])
-    def promote(self, request: HttpRequest, rows: QuerySet[Lineage]) -> None:
-        reason = request.POST.get("reason", "")
-        run_on_each(
-            request,
-            _versions(rows),
-            lambda version: versions.promote(version, actor=request.user, reason=reason),
-            "Promoted",
-        )
 
-    @admin.action(description="Roll production back", permissions=["view"])
-    def roll_back(self, request: HttpRequest, rows: QuerySet[Lineage]) -> None:
-        """Once for each model, from the version that is chosen: nothing happens when another is in production."""
-        reason = request.POST.get("reason", "")
-        run_on_each(
-            request,
-            _versions(rows),
-            lambda version: versions.roll_back(
-                version.model, actor=request.user, reason=reason, current=version.number
-            ),
-            "Rolled back",
-        )
-
-    @admin.action(description="Retire", permissions=["view"])
-    def retire(self, request: HttpRequest, rows: QuerySet[Lineage]) -> None:
-        run_on_each(request, _versions(rows), lambda version: versions.retire(version, actor=request.user), "Retired")
+# The hub knows nothing of the loop, so its page of versions gets its actions here.
+admin.site.unregister(ModelVersion)
 
 
-def _versions(rows: QuerySet[Lineage]) -> list[ModelVersion]:
-    return [row.version for row in rows.select_related("version__model")]
+@admin.register(ModelVersion)
+class AnyVersionAdmin(VersionActions, ModelVersionAdmin):
+    """All of them, also those that were not trained here."""

@@ -13,7 +13,6 @@ from django.utils.text import slugify
 
 from config.app_settings import get_settings
 from models_hub.models import PRODUCTION, Connection, ModelVersion, RegisteredModel
-from models_hub.provider_keys import rotate_encryption
 from models_hub.services import add_version, create_model_cache_dir, move_alias
 from models_hub.targets import CHAT, CLASSIFICATION, ENGINE, FILL_MASK, OPENAI_CHAT
 
@@ -79,8 +78,6 @@ def sync_from_environment() -> SyncReport:
     """Bring the rows made from the environment in line with it. What it no longer names is disabled, never deleted."""
     report = SyncReport()
     create_model_cache_dir()
-    if get_settings().encryption_keys:
-        rotate_encryption()
     # Looked up before the transaction: a config.json may have to come from the Hub.
     local, remote = list(_wanted_local_models()), list(_wanted_remote_models())
     with transaction.atomic():

@@ -35,11 +35,18 @@ def set_api_key(connection: Connection, api_key: str) -> None:
     connection.encrypted_api_key = encryption.encrypt(api_key) if api_key else ""
 
 
-def rotate_encryption() -> int:
-    """Encrypt every stored key anew by the first of ENCRYPTION_KEYS. Raises DecryptionError; returns how many."""
-    stored = Connection.objects.exclude(encrypted_api_key="")
+def rotate_encryption() -> list[str]:
+    """Encrypt every stored key anew by the first of ENCRYPTION_KEYS.
+
+    Of one that none of them opens a sentence comes back, and it stays: its connection fails, the others work.
+    """
+    lost = []
     with transaction.atomic():
-        for connection in stored:
-            connection.encrypted_api_key = encryption.rotate(connection.encrypted_api_key)
-            connection.save(update_fields=["encrypted_api_key"])
-    return len(stored)
+        for connection in Connection.objects.exclude(encrypted_api_key="").select_for_update():
+            try:
+                connection.encrypted_api_key = encryption.rotate(connection.encrypted_api_key)
+            except encryption.DecryptionError as error:
+                lost.append(f"The key of {connection.name}: {error}")
+            else:
+                connection.save(update_fields=["encrypted_api_key"])
+    return lost

@@ -1,8 +1,12 @@
 """The pages before somebody is in: sign-in, sign-up in its modes, approval, forgotten passwords, second factor."""
 
 import re
+import runpy
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import (
     TOTP,
     format_hotp_value,
@@ -10,11 +14,13 @@ from allauth.mfa.totp.internal.auth import (
     hotp_value,
     yield_hotp_counters_from_time,
 )
+from cryptography.fernet import Fernet
 from django.core import mail
 
-from accounts import services
+from accounts import second_factor, services
 from accounts.models import User
 
+BASE_DIR = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery staple"
 NEW_PASSWORD = "a long and quiet evening"
 NEWCOMER = {"username": "dora", "email": "dora@example.org", "password1": PASSWORD}
@@ -109,6 +115,42 @@ def test_guessing_one_persons_password_is_slowed_down(alice, client):
     assert not is_in(client)
 
 
+@pytest.mark.parametrize(
+    ("public_url", "host", "proxies"),
+    [
+        ("", "127.0.0.1", 0),
+        ("", "0.0.0.0", 0),  # noqa: S104
+        ("http://box.example.org:8000", "0.0.0.0", 0),  # noqa: S104 - perhaps only its own name
+        ("http://chat.example.org", "127.0.0.1", 1),
+        ("https://chat.example.org", "0.0.0.0", 1),  # noqa: S104
+    ],
+)
+def test_only_a_proxy_that_must_be_there_is_believed(monkeypatch, public_url, host, proxies):
+    monkeypatch.setenv("PUBLIC_URL", public_url)
+    monkeypatch.setenv("HOST", host)
+    found = runpy.run_path(str(BASE_DIR / "config" / "settings.py"))
+    assert found["ALLAUTH_TRUSTED_PROXY_COUNT"] == proxies
+
+
+def knock(client, forwarded: str) -> int:
+    wrong = {"login": "alice", "password": "wrong password here"}
+    return client.post("/accounts/login/", wrong, headers={"X-Forwarded-For": forwarded}).status_code
+
+
+def test_one_address_behind_the_proxy_does_not_lock_out_the_others(alice, client, settings):
+    settings.ALLAUTH_TRUSTED_PROXY_COUNT = 1
+    settings.ACCOUNT_RATE_LIMITS = {"login": "2/m/ip"}
+    assert [knock(client, "203.0.113.7") for _ in range(3)] == [200, 200, 429]
+    assert knock(client, "203.0.113.8") == 200
+    # What the caller himself wrote in front of what the proxy appended counts for nothing.
+    assert knock(client, "203.0.113.9, 203.0.113.7") == 429
+
+
+def test_without_a_proxy_nobody_forges_his_address(alice, client, settings):
+    settings.ACCOUNT_RATE_LIMITS = {"login": "2/m/ip"}
+    assert [knock(client, f"203.0.113.{number}") for number in range(3)] == [200, 200, 429]
+
+
 def test_sign_in_does_not_send_anybody_to_a_foreign_site(alice, client):
     response = client.post("/accounts/login/?next=https://evil.example/", {"login": "alice", "password": PASSWORD})
     assert response["Location"] == "/"
@@ -198,6 +240,67 @@ def test_second_factors_secret_is_stored_encrypted(alice):
     secret = generate_totp_secret()
     TOTP.activate(alice, secret)
     assert secret not in str(alice.authenticator_set.get().data)
+
+
+@pytest.fixture
+def use_keys(settings):
+    def use(*keys: str) -> None:
+        settings.DIALOOP = replace(settings.DIALOOP, encryption_keys=keys)
+
+    return use
+
+
+def test_second_factor_moves_to_the_first_key(alice, client, use_keys):
+    old, new = (Fernet.generate_key().decode() for _ in range(2))
+    secret = generate_totp_secret()
+    use_keys(old)
+    TOTP.activate(alice, secret)
+    codes = RecoveryCodes.activate(alice).get_unused_codes()
+    use_keys(new, old)
+    assert second_factor.rotate_encryption() == []
+    use_keys(new)
+    sign_in(client, "alice")
+    client.post("/accounts/2fa/authenticate/", {"code": current_code(secret)})
+    assert is_in(client)
+    assert RecoveryCodes.activate(alice).get_unused_codes() == codes
+
+
+def test_lost_key_of_a_second_factor_makes_every_code_wrong(alice, client, use_keys, caplog):
+    """An empty secret would do for no crash, too; but anybody can work out its codes."""
+    secret = generate_totp_secret()
+    TOTP.activate(alice, secret)
+    use_keys(Fernet.generate_key().decode())
+    sign_in(client, "alice")
+    for code in (current_code(secret), current_code(""), "000000"):
+        response = client.post("/accounts/2fa/authenticate/", {"code": code})
+        assert "Incorrect code" in response.content.decode()
+    assert not is_in(client)
+    assert "ENCRYPTION_KEYS" in caplog.text
+    [sentence] = second_factor.rotate_encryption()
+    assert "alice" in sentence and "ENCRYPTION_KEYS" in sentence
+
+
+def test_recovery_codes_still_let_in_when_only_the_apps_key_is_lost(alice, client, use_keys):
+    TOTP.activate(alice, generate_totp_secret())
+    use_keys(Fernet.generate_key().decode())
+    code = RecoveryCodes.activate(alice).get_unused_codes()[0]
+    sign_in(client, "alice")
+    client.post("/accounts/2fa/authenticate/", {"code": code})
+    assert is_in(client)
+
+
+def test_recovery_codes_that_cannot_be_read_are_not_shown(alice, client, use_keys):
+    sign_in(client, "alice")
+    TOTP.activate(alice, generate_totp_secret())
+    RecoveryCodes.activate(alice)
+    client.post("/accounts/reauthenticate/", {"password": PASSWORD})
+    assert client.get("/accounts/2fa/recovery-codes/").status_code == 200
+    use_keys(Fernet.generate_key().decode())
+    assert client.get("/accounts/2fa/").status_code == 200
+    assert client.get("/accounts/2fa/recovery-codes/").status_code == 403
+    assert client.get("/accounts/2fa/recovery-codes/generate/").status_code == 200
+    client.post("/accounts/2fa/recovery-codes/generate/")
+    assert client.get("/accounts/2fa/recovery-codes/").status_code == 200
 
 
 def test_second_factor_is_set_up_on_our_own_pages(alice, client):

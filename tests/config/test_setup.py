@@ -7,15 +7,19 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
+from cryptography.fernet import Fernet
 from django.contrib.staticfiles.finders import get_finder
 from django.core.exceptions import ImproperlyConfigured
 
 from config.app_settings import get_settings
-from config.management.commands.setup import ProgressBar, refuse_unknown_models
+from config.management.commands.setup import Command, ProgressBar, refuse_missing_gpu, refuse_unknown_models
 from config.static_files import STAMP, collect_static_files
+from models_hub import encryption, provider_keys, services
 from models_hub.models import Connection, RegisteredModel
 from tests.support.product import BASE_DIR, Product
 
@@ -85,6 +89,75 @@ def test_unreachable_database_is_one_sentence(tmp_path):
     assert result.stderr.strip() == (
         "CommandError: The database of DATABASE_URL cannot be reached: unable to open database file"
     )
+
+
+def test_gpu_that_is_not_there_stops_the_setup_with_one_sentence(tmp_path):
+    product = Product(tmp_path, USE_GPU="true", CUDA_VISIBLE_DEVICES="")
+    result = subprocess.run(
+        [sys.executable, "manage.py", "setup"],
+        cwd=BASE_DIR,
+        env=product.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr == "dialoop: USE_GPU is true, but PyTorch sees no GPU here: set it to auto or false.\n"
+
+
+@pytest.mark.parametrize(
+    ("probe", "engine", "use_gpu"),
+    [
+        ("raise SystemExit(1)", "http://127.0.0.1:8010", "auto"),
+        ("raise SystemExit(1)", "http://127.0.0.1:8010", "false"),
+        ("raise SystemExit(1)", "http://gpu.example.org:8010", "true"),  # it is wanted there, not here
+        ("", "http://127.0.0.1:8010", "true"),
+    ],
+)
+def test_only_who_insists_on_a_gpu_here_needs_one(monkeypatch, probe, engine, use_gpu):
+    monkeypatch.setattr("config.management.commands.setup.GPU_PROBE", probe)
+    refuse_missing_gpu(replace(get_settings(), engine_url=engine, use_gpu=use_gpu))
+
+
+@pytest.mark.django_db
+def test_secrets_whose_key_is_lost_are_named_and_stop_nothing(settings, alice, tmp_path):
+    old, first, last = (Fernet.generate_key().decode() for _ in range(3))
+    secret = generate_totp_secret()
+
+    def use(*keys: str) -> None:
+        settings.DIALOOP = replace(settings.DIALOOP, model_cache_dir=tmp_path, encryption_keys=keys)
+
+    use(old)
+    services.create_connection("Mine", kind="openai_chat", api_key="sk-lost")
+    use(first)
+    services.create_connection("Yours", kind="openai_chat", api_key="sk-kept")
+    TOTP.activate(alice, secret)
+    use(last, first)
+    said = StringIO()
+    Command(stderr=said, no_color=True).rotate_encryption()
+    assert said.getvalue().count("\n") == 1
+    assert "Mine" in said.getvalue() and "ENCRYPTION_KEYS" in said.getvalue()
+    use(last)
+    assert provider_keys.get_api_key(Connection.objects.get(name="Yours")) == "sk-kept"
+    assert encryption.decrypt(alice.authenticator_set.get().data["secret"]) == secret
+
+
+@pytest.mark.engine
+def test_setup_ends_well_with_a_connection_whose_key_is_lost(product):
+    product.manage("setup")
+    make = "from models_hub import services; services.create_connection('Mine', kind='openai_chat', api_key='sk-lost')"
+    product.manage("shell", "-c", make)
+    result = subprocess.run(
+        [sys.executable, "manage.py", "setup"],
+        cwd=BASE_DIR,
+        env={**product.environment, "ENCRYPTION_KEYS": Fernet.generate_key().decode()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [sentence] = [line for line in result.stderr.splitlines() if "Mine" in line]
+    assert "ENCRYPTION_KEYS" in sentence
+    assert "Traceback" not in result.stderr
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.urls import reverse
 
+from finetuning import datasets
 from finetuning.models import (
     Dataset,
     DatasetImport,
@@ -17,7 +18,8 @@ from finetuning.models import (
     Lineage,
     Schedule,
 )
-from models_hub.models import PRODUCTION
+from models_hub import services
+from models_hub.models import PRODUCTION, ModelVersion, RegisteredModel
 from tests.finetuning.job_rows import make_job
 from tests.finetuning.version_support import add_trained, make_trained_model
 
@@ -47,7 +49,8 @@ MODELS = {
 
 
 def url(table: str, page: str = "changelist", *arguments) -> str:
-    return reverse(f"admin:finetuning_{table}_{page}", args=arguments)
+    app = "models_hub" if table == "modelversion" else "finetuning"
+    return reverse(f"admin:{app}_{table}_{page}", args=arguments)
 
 
 @pytest.fixture
@@ -74,10 +77,13 @@ def admin(client, admin_user):
     return client
 
 
+def send(client, table: str, action: str, *rows, **fields):
+    return client.post(url(table), {"action": action, "_selected_action": [row.pk for row in rows], **fields})
+
+
 def act(admin, table: str, action: str, *rows, **fields) -> str:
     """What the admin is told after an action on rows of a list."""
-    data = {"action": action, "_selected_action": [row.pk for row in rows], **fields}
-    response = admin.post(url(table), data, follow=True)
+    response = admin.get(send(admin, table, action, *rows, **fields)["Location"])
     return " ".join(str(message) for message in response.context["messages"])
 
 
@@ -133,12 +139,109 @@ def test_one_job_that_cannot_be_started_does_not_stop_the_others(admin, rows, ad
     assert held.status == FineTuningJob.Status.CANCELLED
 
 
-def test_promoting_asks_for_a_reason_and_is_rolled_back(admin, rows):
-    lineage, model = Lineage.objects.get(), rows.model
-    assert "reason" in act(admin, "lineage", "promote", lineage)
-    assert "Promoted: 1." in act(admin, "lineage", "promote", lineage, reason="Better answers.")
+@pytest.mark.parametrize("table", ["lineage", "modelversion"])
+def test_promoting_asks_for_a_reason_and_is_rolled_back(admin, admin_user, rows, table):
+    row, model = (Lineage.objects.get() if table == "lineage" else rows), rows.model
+    assert "reason" in act(admin, table, "promote", row)
+    assert "Promoted: 1." in act(admin, table, "promote", row, reason="Better answers.")
     assert model.aliases.get(name=PRODUCTION).version == rows
-    assert "cannot" in act(admin, "lineage", "retire", lineage) or "points" in act(admin, "lineage", "retire", lineage)
-    assert "Rolled back: 1." in act(admin, "lineage", "roll_back", lineage, reason="Worse on Mondays.")
+    event = model.alias_events.first()
+    assert (event.actor, event.reason) == (admin_user, "Better answers.")
+    assert "points at version 2" in act(admin, table, "retire", row)
+    assert "Rolled back: 1." in act(admin, table, "roll_back", row, reason="Worse on Mondays.")
     assert model.aliases.get(name=PRODUCTION).version.number == 1
-    assert "Retired: 1." in act(admin, "lineage", "retire", lineage)
+    assert "Retired: 1." in act(admin, table, "retire", row)
+    rows.refresh_from_db()
+    assert rows.retired_at is not None
+
+
+def test_version_that_was_not_trained_here_is_promoted_and_retired_too(admin, rows):
+    model = rows.model
+    other = services.add_version(model)
+    assert "Promoted: 1." in act(admin, "modelversion", "promote", other, reason="From elsewhere.")
+    assert model.aliases.get(name=PRODUCTION).version == other
+    assert "moved meanwhile" in act(admin, "modelversion", "roll_back", rows, reason="Not the one there.")
+    assert "Rolled back: 1." in act(admin, "modelversion", "roll_back", other, reason="Worse.")
+    assert "Retired: 1." in act(admin, "modelversion", "retire", other)
+    other.refresh_from_db()
+    assert other.retired_at is not None
+
+
+def test_versions_are_compared_on_their_own_page(admin, rows):
+    page = reverse("versions:compare", args=[rows.model.slug])
+    first, lineage = rows.model.versions.get(number=1), Lineage.objects.get()
+    assert send(admin, "modelversion", "compare", rows)["Location"] == f"{page}?version=2"
+    assert send(admin, "lineage", "compare", lineage)["Location"] == f"{page}?version=2"
+    both = send(admin, "modelversion", "compare", first, rows)["Location"]
+    assert both == f"{page}?version=2&other=1"
+    assert admin.get(both).status_code == 200
+
+
+def test_what_cannot_be_compared_says_why(admin, rows):
+    first, third = rows.model.versions.get(number=1), services.add_version(rows.model)
+    other = services.add_version(make_trained_model("other"))
+    assert "nothing to compare" in act(admin, "modelversion", "compare", first)  # it is in production itself
+    assert "two of the same model" in act(admin, "modelversion", "compare", rows, other)
+    assert "two of the same model" in act(admin, "modelversion", "compare", first, rows, third)
+    RegisteredModel.objects.filter(pk=rows.model_id).update(is_enabled=False)
+    assert "no model" in act(admin, "modelversion", "compare", rows)
+
+
+def test_datasets_are_validated_in_a_sentence_each(admin, rows):
+    dataset = Dataset.objects.get()
+    other = Dataset.objects.create(name="Moods", kind=Dataset.Kind.CLASSIFICATION)
+    for number in range(20):
+        label = "good" if number else "bad"
+        Example.objects.create(dataset=other, content_hash=f"{number:064}", content={}, label=label, status="approved")
+    said = act(admin, "dataset", "validate", dataset, other)
+    assert f"{dataset}: 0 rows approved, 1 to review, 1 with personal data." in said
+    assert "Moods: 20 rows approved, 0 to review, 0 with personal data." in said
+    [warning] = datasets.describe_dataset(other)["warnings"]
+    assert warning in said
+
+
+def test_dataset_version_is_validated_by_a_job_that_is_checked_first(admin, rows):
+    version = DatasetVersion.objects.get()
+    assert "one version that is ready" in act(admin, "datasetversion", "validate", version)
+    DatasetVersion.objects.update(status=DatasetVersion.Status.READY, kind=Dataset.Kind.CLASSIFICATION)
+    page = send(admin, "datasetversion", "validate", version)["Location"]
+    assert page == f"/jobs/new/?method=classification&data_source=version-{version.pk}"
+    assert "Check first" in admin.get(page).content.decode()
+
+
+def test_dataset_versions_are_compared_on_their_own_page(admin, rows):
+    old = DatasetVersion.objects.get()
+    new = DatasetVersion.objects.create(dataset=old.dataset, number=old.number + 1)
+    page = reverse("datasets:diff", args=[old.dataset_id])
+    assert send(admin, "datasetversion", "compare", old, new)["Location"] == f"{page}?old=2&new=3"
+    assert "two versions" in act(admin, "datasetversion", "compare", old)
+    other = DatasetVersion.objects.create(dataset=Dataset.objects.create(name="Other"), number=9)
+    assert "same dataset" in act(admin, "datasetversion", "compare", old, other)
+
+
+def test_job_is_validated_on_its_preflight_page(admin, rows, admin_user):
+    job = FineTuningJob.objects.get()
+    page = send(admin, "finetuningjob", "validate", job)["Location"]
+    assert page == reverse("jobs:preflight", args=[job.pk])
+    assert admin.get(page).status_code == 200
+    other = make_job(admin_user, FineTuningJob.Status.FAILED, dataset_version=DatasetVersion.objects.first())
+    assert "one job" in act(admin, "finetuningjob", "validate", job, other)
+
+
+@pytest.mark.parametrize(
+    ("table", "action"),
+    [
+        *(("modelversion", action) for action in ("promote", "roll_back", "retire", "compare")),
+        *(("lineage", action) for action in ("promote", "roll_back", "retire", "compare")),
+        *(("dataset", "validate"), ("datasetversion", "validate"), ("datasetversion", "compare")),
+        ("finetuningjob", "validate"),
+    ],
+)
+def test_members_act_on_nothing_even_if_they_are_staff(client, rows, alice, table, action):
+    alice.is_staff = True
+    alice.save(update_fields=["is_staff"])
+    client.force_login(alice)
+    row = {**MODELS, "modelversion": ModelVersion}[table].objects.first()
+    assert send(client, table, action, row, reason="Because.").status_code == 403
+    assert rows.model.aliases.get(name=PRODUCTION).version.number == 1
+    assert not ModelVersion.objects.exclude(retired_at=None).exists()

@@ -8,8 +8,9 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
+from models_hub import services
 from models_hub.environment_sync import sync_from_environment
-from models_hub.models import Connection
+from models_hub.models import Connection, RegisteredModel
 from tests.support.upstream import answer_text
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -94,6 +95,21 @@ def test_check_models_fails_when_the_default_is_not_there(configure):
 def test_check_models_fails_when_the_fallback_is_down(configure):
     configure("works", "fail=404", fallback_model="fail=404")
     with pytest.raises(CommandError, match="fail=404"):
+        run("check_models")
+
+
+@pytest.mark.parametrize("name", ["default_model", "fallback_model"])
+def test_check_models_checks_the_very_version_that_is_named(configure, name):
+    """What is in production says nothing of version 2."""
+    configure("works", "tokens=3")
+    version = services.add_version(RegisteredModel.objects.get(slug="tokens=3"), provider_model="fail=404")
+    configure("works", "tokens=3", **{name: str(version)})
+    with pytest.raises(CommandError, match="tokens=3@2 is down"):
+        run("check_models")
+    configure("works", "tokens=3", **{name: "tokens=3@1"})
+    assert "ok    model tokens=3@1" in run("check_models")
+    configure("works", "tokens=3", **{name: "tokens=3@9"})
+    with pytest.raises(CommandError, match="tokens=3@9 is not registered"):
         run("check_models")
 
 

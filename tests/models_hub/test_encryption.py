@@ -13,7 +13,7 @@ from models_hub.base import ProviderAuthenticationError
 from models_hub.encryption import DecryptionError, decrypt, encrypt, rotate
 from models_hub.models import Connection
 
-OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+OLD, NEW, OTHER = (Fernet.generate_key().decode() for _ in range(3))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_all_connections_move_to_the_first_key(db, use_keys):
     use_keys(OLD)
     connection = services.create_connection("Mine", kind="openai_chat", api_key="sk-secret")
     use_keys(NEW, OLD)
-    assert provider_keys.rotate_encryption() == 1
+    assert provider_keys.rotate_encryption() == []
     use_keys(NEW)
     connection.refresh_from_db()
     assert provider_keys.get_api_key(connection) == "sk-secret"
@@ -79,6 +79,31 @@ def test_a_connection_whose_key_is_lost_is_a_provider_error(db, use_keys):
     use_keys(NEW)
     with pytest.raises(ProviderAuthenticationError, match="Mine"):
         provider_keys.get_api_key(connection)
+
+
+def test_a_lost_key_is_named_and_keeps_nothing_else_from_the_first_key(db, use_keys):
+    use_keys(OLD)
+    lost = services.create_connection("Mine", kind="openai_chat", api_key="sk-lost")
+    use_keys(OTHER)
+    kept = services.create_connection("Yours", kind="openai_chat", api_key="sk-secret")
+    before = lost.encrypted_api_key
+    use_keys(NEW, OTHER)
+    [sentence] = provider_keys.rotate_encryption()
+    assert "Mine" in sentence and "ENCRYPTION_KEYS" in sentence
+    use_keys(NEW)
+    lost.refresh_from_db()
+    kept.refresh_from_db()
+    assert (lost.encrypted_api_key, provider_keys.get_api_key(kept)) == (before, "sk-secret")
+
+
+def test_a_connection_whose_key_is_lost_is_shown_as_failing(db, use_keys):
+    use_keys(OLD)
+    connection = services.create_connection("Mine", kind="openai_chat", api_key="sk-secret")
+    use_keys(NEW)
+    services.test_connection(connection)
+    connection.refresh_from_db()
+    assert connection.last_error_code == "provider_auth"
+    assert "ENCRYPTION_KEYS" in connection.last_error_message
 
 
 @pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])

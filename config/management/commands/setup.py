@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
@@ -12,16 +15,19 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from accounts import second_factor
 from accounts.services import ensure_first_admin
 from chat.errors import ChatError
 from config.app_settings import AppSettings, get_settings
 from config.runtime_dir import create_runtime_dir
-from config.serve import local_address
+from config.serve import LOOPBACK, local_address
 from config.static_files import collect_static_files
+from models_hub import provider_keys
 
 BAR_WIDTH = 30
 # Checking what is there takes about a second: nothing to tell.
 BAR_PATIENCE = 3.0
+GPU_PROBE = "import sys, torch; sys.exit(not torch.cuda.is_available())"
 
 
 class Command(BaseCommand):
@@ -31,8 +37,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         settings = get_settings()
         started = time.monotonic()
+        refuse_missing_gpu(settings)
         create_folders(settings)
         self.migrate()
+        self.rotate_encryption()
         if collect_static_files():
             self.stdout.write("Static files collected.")
         self.import_models(settings)
@@ -51,6 +59,11 @@ class Command(BaseCommand):
         if plan:
             self.stdout.write(f"Preparing the database ({len(plan)} migrations).")
             call_command("migrate", interactive=False, verbosity=0)
+
+    def rotate_encryption(self) -> None:
+        """A start that never comes up because one secret's key is gone would help nobody."""
+        for lost in (*provider_keys.rotate_encryption(), *second_factor.rotate_encryption()):
+            self.stderr.write(self.style.WARNING(lost))
 
     def import_models(self, settings: AppSettings) -> None:
         from models_hub.environment_sync import sync_from_environment
@@ -106,6 +119,14 @@ def refuse_unknown_models(settings: AppSettings) -> None:
         bare = slug.rpartition("@")[0] or slug
         if slug and not RegisteredModel.objects.filter(slug__in=(slug, bare)).exists():
             raise ImproperlyConfigured(f"{name} is {slug!r}, and there is no model of that name.")
+
+
+def refuse_missing_gpu(settings: AppSettings) -> None:
+    """As the engine would, at every one of its starts. A process of its own: torch stays out of this one."""
+    if settings.use_gpu != "true" or urlsplit(settings.engine_url).hostname not in LOOPBACK:
+        return
+    if subprocess.run([sys.executable, "-c", GPU_PROBE], capture_output=True, check=False).returncode:
+        raise ImproperlyConfigured("USE_GPU is true, but PyTorch sees no GPU here: set it to auto or false.")
 
 
 def create_folders(settings: AppSettings) -> None:

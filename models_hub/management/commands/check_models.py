@@ -9,13 +9,13 @@ from django.core.management.base import BaseCommand, CommandError
 
 from config.app_settings import get_settings
 from models_hub import clients, selectors, services
-from models_hub.base import ModelHubError
+from models_hub.base import ModelHubError, UnknownModelError
 from models_hub.models import Connection
 from models_hub.targets import ModelTarget
 
 
 class Command(BaseCommand):
-    help = "Check every connection and model. Exit status 1 when the default model is down."
+    help = "Check every connection and model. Exit status 1 when the default model or the fallback is down."
 
     def handle(self, *args: Any, **options: Any) -> None:
         for connection in Connection.objects.filter(is_enabled=True):
@@ -26,12 +26,14 @@ class Command(BaseCommand):
         self.end(errors)
 
     def resolve_all(self) -> dict[str, ModelTarget | ModelHubError]:
+        """Every model as it answers now, and the defaults as they are written: those may name a version."""
         found: dict[str, ModelTarget | ModelHubError] = {}
-        for slug in selectors.permitted_models(user=None).values_list("slug", flat=True):
+        slugs = selectors.permitted_models(user=None).values_list("slug", flat=True)
+        for address in dict.fromkeys([*slugs, *defaults().values()]):
             try:
-                found[slug] = selectors.resolve_target(slug, user=None)
+                found[address] = selectors.resolve_target(address, user=None)
             except ModelHubError as error:
-                found[slug] = error
+                found[address] = error
         return found
 
     def show(self, what: str, error: ModelHubError | None) -> None:
@@ -42,13 +44,17 @@ class Command(BaseCommand):
 
     def end(self, errors: dict[str, ModelHubError | None]) -> None:
         """What people meet who have chosen nothing must work: the default model, and the fallback if there is one."""
-        settings = get_settings()
-        for slug in filter(None, (settings.default_model, settings.fallback_model)):
-            name = slug if slug in errors else slug.rpartition("@")[0]
-            if name not in errors:
-                raise CommandError(f"The default model {slug} is not registered: run `python manage.py setup`.")
-            if errors[name] is not None:
-                raise CommandError(f"The default model {slug} is down.")
+        for role, address in defaults().items():
+            if isinstance(errors[address], UnknownModelError):
+                raise CommandError(f"The {role} {address} is not registered, or switched off.")
+            if errors[address] is not None:
+                raise CommandError(f"The {role} {address} is down.")
+
+
+def defaults() -> dict[str, str]:
+    settings = get_settings()
+    named = {"default model": settings.default_model, "fallback model": settings.fallback_model}
+    return {role: address for role, address in named.items() if address}
 
 
 async def check_all(found: dict[str, ModelTarget | ModelHubError]) -> dict[str, ModelHubError | None]:
