@@ -241,6 +241,15 @@ def list_choices(method: Method) -> list[Choice]:
     ]
 
 
+def method_for(data_source: str) -> dict[str, str]:
+    """The `method` that learns from such a frozen version; nothing where it is none."""
+    number = data_source.removeprefix("version-")
+    if not (number.isascii() and number.isdigit() and len(number) < 19):
+        return {}
+    kind = DatasetVersion.objects.filter(pk=int(number)).values_list("kind", flat=True).first()
+    return next(({"method": method.value} for method, kinds in KINDS.items() if kind in kinds), {})
+
+
 def _parse(text: str, field: Field) -> Any:
     """Raises ValueError with a sentence."""
     if field.kind == "choice":

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods
 from chat.errors import ChatError, NotFoundError
 from finetuning import jobs
 from finetuning.pages.doors import curators_only
-from finetuning.pages.job_forms import JobForm, initial_of
+from finetuning.pages.job_forms import JobForm, initial_of, method_for
 
 PREFILLED = ("method", "base", "data_source", "target", "name", "system_prompt")
 
@@ -48,7 +48,8 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
             initial |= initial_of(jobs.get_job(UUID(origin), user=request.user))
         except (ValueError, NotFoundError):
             return initial  # the job it should be like is gone: an empty form does no harm
-    return initial | {name: request.GET[name] for name in PREFILLED if request.GET.get(name)}
+    given = {name: request.GET[name] for name in PREFILLED if request.GET.get(name)}
+    return initial | method_for(given.get("data_source", "")) | given
 
 
 def _render(request: HttpRequest, form: JobForm, *, status: int = 200) -> HttpResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import timedelta
 from uuid import uuid4
 
@@ -499,6 +501,19 @@ def test_another_method_shows_what_fits_it_and_keeps_the_rest(curator, version):
     assert 'value="Mine"' in page
     assert 'placeholder="5e-6"' in page
     assert not FineTuningJob.objects.exists()
+
+
+LEARNS = [("chat", "lora_sft"), ("kto", "kto"), ("classification", "classification")]
+
+
+@pytest.mark.parametrize(("kind", "method"), LEARNS)
+def test_page_of_a_version_leads_to_a_form_that_trains_on_it(curator, kind, method):
+    version = make_version(f"Of {kind}", kind=kind)
+    text_of_version = text(curator.get(reverse("datasets:version", args=[version.dataset_id, version.number])))
+    link = re.search(r'href="([^"]+)">Train on it', text_of_version)[1]
+    page = text(curator.get(html.unescape(link)))
+    assert re.search(rf'value="{method}"[^>]* checked', page)
+    assert re.search(rf'value="version-{version.pk}"[^>]* selected', page)
 
 
 def test_method_without_data_says_what_is_missing(curator, version):
