@@ -173,7 +173,7 @@ class InOrder:
         self._objective = objective
         self.lengths = objective.lengths
         self.evaluation_tokens = 0
-        self.prepare, self.evaluate = objective.prepare, objective.evaluate
+        self.prepare, self.evaluate, self.begin_step = objective.prepare, objective.evaluate, objective.begin_step
         order = BatchOrder(self.lengths, batch_size=batch, seed=42)
         given = [row for step in range(order.steps_per_epoch) for rows in order.batches(step) for row in rows]
         self._place = {row: place for place, row in enumerate(given)}

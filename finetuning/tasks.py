@@ -65,8 +65,10 @@ def clean_up_datasets() -> None:
 
 
 @shared_task
-def decide_about_rows(dataset_id: int, action: str, filters: dict[str, str], up_to: int, user_id: int) -> None:
-    bulk_review.decide_now(dataset_id, action=action, filters=filters, up_to=up_to, user_id=user_id)
+def decide_about_rows(
+    dataset_id: int, action: str, filters: dict[str, str], up_to: int, user_id: int, label: str = ""
+) -> None:
+    bulk_review.decide_now(dataset_id, action=action, filters=filters, up_to=up_to, user_id=user_id, label=label)
 
 
 @shared_task

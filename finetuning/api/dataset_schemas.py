@@ -46,7 +46,8 @@ class Count(Schema):
 
 
 class Changed(Schema):
-    changed: int
+    changed: int = Field(description="Rows it changed; with `is_done` false, rows that a worker decides about.")
+    is_done: bool = Field(description="False: more rows fit the filter than are decided at once, and a worker does it.")
 
 
 class Received(Schema):

@@ -24,6 +24,7 @@ from finetuning.api.dataset_schemas import (
     version_to_dict,
 )
 from finetuning.conversations.examples import Filters, build_dataset, count_rows
+from finetuning.datasets.bulk_review import decide, decide_about_matching
 from finetuning.models import Dataset, DatasetImport, Example
 
 router = Router()
@@ -233,24 +234,18 @@ def list_examples(request: HttpRequest, dataset_id: int, query: Query[schemas.Ex
 
 
 @router.post("/{int:dataset_id}/examples/bulk", response=schemas.Changed, summary="Decide about many rows")
-def decide_about_many(request: HttpRequest, dataset_id: int, body: BulkAction) -> dict[str, int]:
+def decide_about_many(request: HttpRequest, dataset_id: int, body: BulkAction) -> dict[str, Any]:
+    """When more than 2,000 rows fit a filter a worker does it, soon after: `is_done` is false then."""
     dataset = _get(request, dataset_id)
     if (body.ids is None) == (body.filter is None):
         raise InvalidError("Say which rows: give either ids or a filter.")
-    rows = datasets.filter_examples(dataset, **(body.filter.dict() if body.filter else {}))
-    if body.ids is not None:
-        rows = rows.filter(pk__in=[number for number in body.ids if abs(number) < 2**63])
-    if body.action == "delete":
-        return {"changed": datasets.delete_examples(rows)}
-    if body.action == "relabel":
-        return {"changed": datasets.relabel(rows, body.label, user=request.auth)}
-    act = {
-        "approve": datasets.approve,
-        "reject": datasets.reject,
-        "reopen": datasets.reopen,
-        "mask": datasets.mask_examples,
-    }[body.action]
-    return {"changed": act(rows, user=request.auth)}
+    what = {"action": body.action, "label": body.label, "user": request.auth}
+    if body.filter is not None:
+        changed, is_done = decide_about_matching(dataset, filters=body.filter.dict(), **what)
+    else:
+        ids = [number for number in body.ids or () if abs(number) < 2**63]
+        changed, is_done = decide(dataset.examples.filter(pk__in=ids), **what), True
+    return {"changed": changed, "is_done": is_done}
 
 
 @router.get("/{int:dataset_id}/examples/{int:example_id}", response=schemas.Example, summary="Read a row")
@@ -281,7 +276,7 @@ def list_versions(request: HttpRequest, dataset_id: int, query: Query[ListQuery]
 
 @router.post("/{int:dataset_id}/versions", response={201: schemas.Version}, summary="Freeze a version")
 def freeze(request: HttpRequest, dataset_id: int, body: Freezing) -> Status[dict[str, Any]]:
-    """Of the approved rows, at least 10. When the newest version holds exactly these: 409, `unchanged`."""
+    """Of the approved rows; at least 10 must be for training. When the newest holds exactly these: 409, `unchanged`."""
     version = datasets.freeze(_get(request, dataset_id), user=request.auth, **body.dict())
     return Status(201, version_to_dict(version))
 

@@ -7,16 +7,16 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from django.db.models import Q
 from django.utils import timezone
 
 from config.app_settings import get_settings
 from finetuning.datasets.dispatch import send
 from finetuning.datasets.folders import dataset_folder
 from finetuning.datasets.freezing import unfrozen
-from finetuning.datasets.imports import ABANDONED_AFTER, Status, cancel_import, take_back
+from finetuning.datasets.imports import ABANDONED_AFTER, UNDONE, Status, cancel_import, take_back
 from finetuning.datasets.leases import stale_before
 from finetuning.datasets.review import delete_examples
+from finetuning.datasets.uploads import finish_arrived
 from finetuning.models import Dataset, DatasetImport, DatasetVersion, Example
 
 PURGED_AFTER = timedelta(days=30)
@@ -25,10 +25,11 @@ ROOM_SECONDS = 3600
 
 def tend() -> None:
     """Sends the next import, wakes what has lost its worker. Quick: the work itself is in tasks of its own."""
+    finish_arrived()
     running = DatasetImport.objects.filter(status=Status.RUNNING, heartbeat_at__gte=stale_before())
     if not running.exists():
-        waiting = Q(status=Status.QUEUED) | Q(status=Status.RUNNING)
-        next_one = DatasetImport.objects.filter(waiting).order_by("created_at").first()
+        waiting = DatasetImport.objects.filter(status__in=[Status.QUEUED, Status.RUNNING]).order_by("created_at")
+        next_one = waiting.filter(rows_added__gt=0).first() or waiting.first()  # see `leases.claim`
         if next_one is not None:
             send("run_import", next_one.pk)
     for version_id in unfrozen():
@@ -37,7 +38,7 @@ def tend() -> None:
 
 def clean_up() -> None:
     """Rows of imports that did not succeed, uploads nobody goes on with, deleted datasets after a while."""
-    unfinished = DatasetImport.objects.filter(status__in=[Status.FAILED, Status.CANCELLED], rows_added__gt=0)
+    unfinished = DatasetImport.objects.filter(status__in=UNDONE, rows_added__gt=0)
     for source_import in unfinished:
         take_back(source_import)
     for source_import in DatasetImport.objects.filter(status=Status.RECEIVING):

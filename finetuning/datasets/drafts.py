@@ -79,7 +79,7 @@ def add_drafts(
     for rows in politely(map(maker.make, drafts)):
         with transaction.atomic():
             counts += store_rows(dataset, rows)
-            touch(dataset)
+            touch(dataset.pk)
     return counts
 
 
@@ -175,5 +175,12 @@ def _insert() -> str:
     return f"INSERT INTO {quote(Example._meta.db_table)} ({columns}) VALUES ({places})"  # noqa: S608
 
 
-def touch(dataset: Dataset) -> None:
-    Dataset.objects.filter(pk=dataset.pk).update(updated_at=timezone.now())
+def touch(*dataset_ids: int) -> None:
+    """Call it in the transaction that changes rows, and first where two of them could become equal unseen.
+
+    It makes others of these datasets wait, freezing too, and only then asks for the time: until the transaction is
+    kept no version begins that would be newer than `updated_at` and not hold the change.
+    """
+    datasets = Dataset.objects.filter(pk__in=dataset_ids)
+    list(datasets.select_for_update().order_by("pk").values_list("pk"))
+    datasets.update(updated_at=timezone.now())

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts.models import User
 from chat.errors import ChatError, InvalidError
 from finetuning.datasets.drafts import touch
-from finetuning.datasets.imports import Status, describe_examined, remove_file, take_back
+from finetuning.datasets.imports import UNDONE, Status, describe_examined, remove_file, take_back
 from finetuning.datasets.leases import ImportCancelledError, Lease, LeaseLostError, claim
-from finetuning.datasets.reading import Progress, Recorder, WorkerEndingError
+from finetuning.datasets.reading import Progress, Recorder, WorkerEndingError, give_way
 from finetuning.formats import Code, FormatError
 from finetuning.models import Dataset, DatasetImport
 
@@ -89,9 +91,9 @@ def read_import(lease: Lease, *, progress: Progress | None = None, may_ask: bool
     except WorkerEndingError:
         lease.release(Status.QUEUED)
     except ImportCancelledError:
-        _end(source_import, lease, Status.CANCELLED)
+        _cancel(source_import, lease)
     except KeyboardInterrupt:
-        _end(source_import, lease, Status.CANCELLED)
+        _cancel(source_import, lease)
         raise
     except (FormatError, _FailedError, ChatError) as error:
         _fail(source_import, lease, error.code, error.message)
@@ -110,6 +112,8 @@ def read_import(lease: Lease, *, progress: Progress | None = None, may_ask: bool
 
 def _prepare(source_import: DatasetImport, lease: Lease, *, may_ask: bool) -> bool:
     """False: it waits for a person, who says which column is what."""
+    _go_on_ending(source_import)
+    _take_back_undone(source_import, lease)
     if source_import.source == DatasetImport.Source.CONVERSATIONS:
         _begin_again(source_import, lease)
     elif not source_import.layout.get("container"):
@@ -124,10 +128,36 @@ def _prepare(source_import: DatasetImport, lease: Lease, *, may_ask: bool) -> bo
     return True
 
 
+def _go_on_ending(source_import: DatasetImport) -> None:
+    """Whoever had it before was taking its rows back: those that are left are not the whole of it any more."""
+    if source_import.error_code:
+        raise _FailedError(source_import.error_code, source_import.error_message)
+    if source_import.cancel_requested_at:
+        raise ImportCancelledError
+
+
+def _take_back_undone(source_import: DatasetImport, lease: Lease) -> None:
+    """Rows of others that came to nothing: found here they would be counted as there already, and go afterwards."""
+    undone = DatasetImport.objects.filter(dataset=source_import.dataset_id, status__in=UNDONE, rows_added__gt=0)
+    for other in undone:
+        _take_back(other, lease.beat)
+    source_import.dataset.refresh_from_db(fields=["kind"])  # it may take rows of any kind again
+
+
+def _take_back(source_import: DatasetImport, beat: Callable[[], None]) -> None:
+    """Raises what `beat` raises, and WorkerEndingError."""
+
+    def go_on() -> None:
+        beat()
+        give_way()
+
+    take_back(source_import, after_batch=go_on)
+
+
 def _begin_again(source_import: DatasetImport, lease: Lease) -> None:
     """Conversations go on while they are read, so there is no place to go on from; there are few of them."""
     if source_import.rows_read:
-        take_back(source_import)
+        _take_back(source_import, lease.beat)
         none = dict.fromkeys(("rows_read", "rows_added", "rows_warned", "rows_refused", "duplicates"), 0)
         lease.write(**none, codes={}, findings={})
         source_import.refresh_from_db()
@@ -140,18 +170,36 @@ def _conclude(source_import: DatasetImport, lease: Lease) -> None:
         if source_import.rows_refused == source_import.rows_read:
             message = f"None of the {source_import.rows_read:,} rows can be used. The list says why, row by row."
             raise _FailedError("no_rows", message)
-    touch(source_import.dataset)
-    _end(source_import, lease, Status.SUCCEEDED, bytes_read=source_import.size)
+    with transaction.atomic():  # seen to have succeeded, its rows are in no version that is older
+        has_ended = _end(lease, Status.SUCCEEDED, bytes_read=source_import.size)
+        touch(source_import.dataset_id)
+    if has_ended:
+        remove_file(source_import)
+
+
+def _cancel(source_import: DatasetImport, lease: Lease) -> None:
+    requested_at = Coalesce("cancel_requested_at", timezone.now())
+    _undo(source_import, lease, Status.CANCELLED, cancel_requested_at=requested_at)
 
 
 def _fail(source_import: DatasetImport, lease: Lease, code: str, message: str) -> None:
     log.info("import_failed", import_id=str(lease.import_id), code=str(code))
-    _end(source_import, lease, Status.FAILED, error_code=str(code), error_message=message)
+    _undo(source_import, lease, Status.FAILED, error_code=str(code), error_message=message)
 
 
-def _end(source_import: DatasetImport, lease: Lease, status: Status, **fields: object) -> None:
-    if not lease.release(status, finished_at=timezone.now(), **fields):
-        return
-    remove_file(source_import)
-    if status != Status.SUCCEEDED:
-        take_back(source_import)
+def _undo(source_import: DatasetImport, lease: Lease, status: Status, **reason: object) -> None:
+    """First the reason, which whoever takes over goes on with; then the rows; and only then it has ended."""
+    try:
+        lease.write_last(**reason)
+        _take_back(source_import, lease.beat_last)
+    except LeaseLostError:
+        log.warning("import_lease_lost", import_id=str(lease.import_id))
+    except WorkerEndingError:
+        lease.release(Status.QUEUED)
+    else:
+        if _end(lease, status):
+            remove_file(source_import)
+
+
+def _end(lease: Lease, status: Status, **fields: object) -> bool:
+    return lease.release(status, finished_at=timezone.now(), **fields)

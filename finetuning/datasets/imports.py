@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import Q
 from django.utils import timezone
 
+from finetuning.datasets.dispatch import send
 from finetuning.datasets.drafts import check_kind
 from finetuning.datasets.folders import marks_path, under_data, upload_path
 from finetuning.datasets.layouts import examine
@@ -15,7 +18,8 @@ from finetuning.formats import get_row_format
 from finetuning.models import Dataset, DatasetImport, Example
 
 Status = DatasetImport.Status
-ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+UNDONE = (Status.FAILED, Status.CANCELLED)
+ENDED = (Status.SUCCEEDED, *UNDONE)
 ABANDONED_AFTER = timedelta(days=2)
 
 
@@ -44,17 +48,21 @@ def end_receiving(source_import: DatasetImport, status: Status, **fields: Any) -
 
 
 def cancel_import(source_import: DatasetImport) -> DatasetImport:
-    """Whatever it does: a running one stops within seconds, and rows it has added go again. Ended ones stay ended."""
+    """Whatever it does: a running one stops within seconds, and rows it has added go again. Ended ones stay ended.
+
+    One that waits half read for the next worker has not ended before that one has taken its rows back.
+    """
     now = timezone.now()
-    waiting = DatasetImport.objects.filter(
-        pk=source_import.pk, status__in=[Status.RECEIVING, Status.WAITING, Status.QUEUED]
-    )
-    if waiting.update(status=Status.CANCELLED, finished_at=now, cancel_requested_at=now):
+    rows = DatasetImport.objects.filter(pk=source_import.pk)
+    has_no_rows = Q(status__in=[Status.RECEIVING, Status.WAITING]) | Q(status=Status.QUEUED, rows_added=0)
+    if rows.filter(has_no_rows).update(status=Status.CANCELLED, finished_at=now, cancel_requested_at=now):
         remove_file(source_import)
     else:
-        running = DatasetImport.objects.filter(pk=source_import.pk, status=Status.RUNNING, cancel_requested_at=None)
-        running.update(cancel_requested_at=now)
+        begun = rows.filter(status__in=[Status.QUEUED, Status.RUNNING], cancel_requested_at=None)
+        begun.update(cancel_requested_at=now)
     source_import.refresh_from_db()
+    if source_import.status == Status.QUEUED:
+        send("run_import", source_import.pk)
     return source_import
 
 
@@ -64,14 +72,18 @@ def remove_file(source_import: DatasetImport) -> None:
     marks_path(source_import.pk).unlink(missing_ok=True)
 
 
-def take_back(source_import: DatasetImport) -> int:
-    """Removes the rows of an import that failed or was cancelled, so that it leaves nothing half done."""
+def take_back(source_import: DatasetImport, *, after_batch: Callable[[], None] = lambda: None) -> int:
+    """Removes the rows of an import that failed or was cancelled, so that it leaves nothing half done.
+
+    Minutes for a large one. What `after_batch` raises ends it; the rest goes when it is called again.
+    """
     rows = Example.objects.filter(source_import=source_import)
     removed, pace = 0, Pace()
     while ids := list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH_ROWS]):
         pace.wait()
         removed += Example.objects.filter(pk__in=ids).delete()[0]
         pace.ended()
+        after_batch()
     DatasetImport.objects.filter(pk=source_import.pk).update(rows_added=0, findings={})
     forget_kind(source_import.dataset_id)
     return removed

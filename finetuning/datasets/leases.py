@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Exists, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -39,29 +39,52 @@ class Lease:
 
     def write(self, **fields: Any) -> None:
         """The import's new columns and a sign of life. Raises LeaseLostError, ImportCancelledError."""
-        held = DatasetImport.objects.filter(pk=self.import_id, owner_token=self.token, status=Status.RUNNING)
+        held = self._held()
         if not held.filter(cancel_requested_at=None).update(heartbeat_at=timezone.now(), **fields):
             raise ImportCancelledError if held.exists() else LeaseLostError
         self.beaten_at = time.monotonic()
 
+    def write_last(self, **fields: Any) -> None:
+        """The same for an import that comes to nothing, cancelled or not. Raises LeaseLostError."""
+        if not self._held().update(heartbeat_at=timezone.now(), **fields):
+            raise LeaseLostError
+        self.beaten_at = time.monotonic()
+
     def beat(self) -> None:
         """Call it often: it writes only now and then. Raises as `write`."""
-        if time.monotonic() - self.beaten_at > BEAT_SECONDS:
+        if self._is_due():
             self.write()
+
+    def beat_last(self) -> None:
+        """The same for an import that comes to nothing. Raises LeaseLostError."""
+        if self._is_due():
+            self.write_last()
 
     def release(self, status: Status, **fields: Any) -> bool:
         """The end, or another state. False when somebody else reads it now."""
-        held = DatasetImport.objects.filter(pk=self.import_id, owner_token=self.token, status=Status.RUNNING)
-        return bool(held.update(status=status, owner_token=None, heartbeat_at=None, **fields))
+        return bool(self._held().update(status=status, owner_token=None, heartbeat_at=None, **fields))
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self.beaten_at > BEAT_SECONDS
+
+    def _held(self) -> QuerySet[DatasetImport]:
+        return DatasetImport.objects.filter(pk=self.import_id, owner_token=self.token, status=Status.RUNNING)
 
 
 def claim(import_id: uuid.UUID) -> Lease | None:
-    """Take an import that is queued, or whose reader died. One at a time: the others' turn comes later."""
+    """Take an import that is queued, or whose reader died. One at a time: the others' turn comes later.
+
+    One that stopped half way comes before others of its dataset: it may still take back what they would find there.
+    """
     now = timezone.now()
     is_free = Q(status=Status.QUEUED) | Q(status=Status.RUNNING, heartbeat_at__lt=stale_before())
     others = DatasetImport.objects.filter(status=Status.RUNNING, heartbeat_at__gte=stale_before())
+    half_read = DatasetImport.objects.filter(
+        dataset=OuterRef("dataset"), status__in=[Status.QUEUED, Status.RUNNING], rows_added__gt=0
+    )
+    is_next = Q(rows_added__gt=0) | ~Exists(half_read)
     lease = Lease(import_id, uuid.uuid4(), time.monotonic())
-    taken = DatasetImport.objects.filter(is_free, ~Exists(others.exclude(pk=import_id)), pk=import_id).update(
+    taken = DatasetImport.objects.filter(is_free, is_next, ~Exists(others.exclude(pk=import_id)), pk=import_id).update(
         status=Status.RUNNING,
         owner_token=lease.token,
         heartbeat_at=now,

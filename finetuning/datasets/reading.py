@@ -63,6 +63,14 @@ def _read_conversations(source_import: DatasetImport) -> Iterator[Entry]:
         yield Entry(line, draft)
 
 
+def give_way() -> None:
+    """Call it between steps. Raises WorkerEndingError."""
+    from finetuning.jobs import shutdown  # jobs build on this package
+
+    if shutdown.is_requested():
+        raise WorkerEndingError
+
+
 class Recorder:
     """Writes entries under a lease. `source_import` keeps the counts as they stand in the database."""
 
@@ -79,13 +87,10 @@ class Recorder:
 
     def record(self) -> None:
         """All that is not recorded yet. Raises what `Lease.write` and `read_entries` raise, and WrongKindError."""
-        from finetuning.jobs import shutdown  # jobs build on this package
-
         entries = read_entries(self.source_import, self._on_progress)
         for step in in_steps(islice(entries, self.source_import.rows_read, None)):
             self._write(step)
-            if shutdown.is_requested():
-                raise WorkerEndingError
+            give_way()
             if self._progress:
                 self._progress(self.source_import)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from django.db import transaction
@@ -53,14 +53,13 @@ def edit_example(example: Example, content: Mapping[str, Any], *, user: User | N
     if checked is None:
         raise InvalidError(problems[-1].message, code_of_row=str(problems[-1].code))
     with transaction.atomic():
-        _lock(dataset)
+        touch(dataset.pk)
         row = Example.objects.filter(pk=example.pk).first()
         if row is None:
             raise InvalidError("This row was deleted meanwhile.")
         if _is_taken(dataset, checked.content_hash(), row):
             raise InvalidError("Another row of this dataset says exactly this already.")
         _change(row, checked, user).save(update_fields=CHANGED_FIELDS)
-        touch(dataset)
     return row
 
 
@@ -77,26 +76,25 @@ def mask_examples(examples: QuerySet[Example], *, user: User | None) -> int:
 def delete_examples(examples: QuerySet[Example]) -> int:
     """Frozen versions keep what they hold; see `redaction` for those."""
     removed = 0
-    datasets: set[int] = set()
     for ids in _in_ids(examples):
-        batch = Example.objects.filter(pk__in=ids)
-        datasets.update(batch.values_list("dataset", flat=True))
-        removed += batch.delete()[0]
-    for dataset in Dataset.objects.filter(pk__in=datasets):
-        touch(dataset)
+        with transaction.atomic():
+            removed += _hold(ids).delete()[0]
     return removed
 
 
 def _decide(examples: QuerySet[Example], status: Status, user: User | None) -> int:
     decided = 0
-    datasets: set[int] = set()
     for ids in _in_ids(examples.exclude(status=status), DECIDED_AT_ONCE):
-        batch = Example.objects.filter(pk__in=ids)
-        datasets.update(batch.values_list("dataset", flat=True))
-        decided += batch.update(status=status, reviewed_by=user, reviewed_at=timezone.now())
-    for dataset in Dataset.objects.filter(pk__in=datasets):
-        touch(dataset)
+        with transaction.atomic():
+            decided += _hold(ids).update(status=status, reviewed_by=user, reviewed_at=timezone.now())
     return decided
+
+
+def _hold(ids: Collection[int]) -> QuerySet[Example]:
+    """These rows, to be changed in this transaction: from its end on every version before it is out of date."""
+    rows = Example.objects.filter(pk__in=ids)
+    touch(*rows.order_by().values_list("dataset", flat=True).distinct())
+    return rows
 
 
 def _in_ids(examples: QuerySet[Example], size: int = BATCH_ROWS) -> Iterator[list[int]]:
@@ -116,10 +114,7 @@ def _change_each(
     changed = 0
     for ids in _in_ids(examples):
         with transaction.atomic():
-            rows = list(Example.objects.filter(pk__in=ids).select_related("dataset").order_by("pk"))
-            for dataset in {row.dataset for row in rows}:
-                _lock(dataset)
-                touch(dataset)
+            rows = list(_hold(ids).select_related("dataset").order_by("pk"))
             changed += sum(_change_row(row, change, user) for row in rows)
     return changed
 
@@ -145,6 +140,11 @@ def _change(row: Example, example: formats.Example, user: User | None) -> Exampl
     return row
 
 
+def check_label(example: Example, label: str) -> None:
+    """Raises InvalidError for a row that has no label, or an unknown one."""
+    _with_label(example_from_dict(_kind(example.dataset), example.content), label)
+
+
 def _with_label(example: formats.Example, label: str) -> formats.Example:
     if isinstance(example, formats.ClassificationExample):
         checked, problems = check_example("classification", {"text": example.text, "label": label})
@@ -160,11 +160,6 @@ def _with_label(example: formats.Example, label: str) -> formats.Example:
 
 def _is_taken(dataset: Dataset, content_hash: str, row: Example) -> bool:
     return Example.objects.filter(dataset=dataset, content_hash=content_hash).exclude(pk=row.pk).exists()
-
-
-def _lock(dataset: Dataset) -> None:
-    """Whoever adds or changes rows of a dataset does it alone, so that two rows never become equal unseen."""
-    Dataset.objects.select_for_update().filter(pk=dataset.pk).exists()
 
 
 def _kind(dataset: Dataset) -> Kind:

@@ -13,6 +13,7 @@ from finetuning.jobs.dispatch import send_waiting
 from finetuning.jobs.folders import job_folder
 from finetuning.jobs.leases import QUEUE_ID
 from finetuning.jobs.process import kill_orphan
+from finetuning.jobs.specs import EVALUATION_BATCH
 from finetuning.jobs.states import FREE, Status, is_silent, move
 from finetuning.live.nudges import announce_job, announce_queue
 from finetuning.models import FineTuningJob, TrainingQueue
@@ -73,7 +74,8 @@ def start_job(job: FineTuningJob) -> FineTuningJob:
 def resume_job(job: FineTuningJob) -> FineTuningJob:
     """One that was cancelled or has failed goes on from its last checkpoint, with the same settings.
 
-    Raises InvalidError for one that succeeded.
+    One whose version is there is only evaluated; where that took too much memory, in smaller batches. Raises
+    InvalidError for one that succeeded.
     """
     job = _read(job)
     if job.status == Status.SUCCEEDED:
@@ -94,8 +96,17 @@ def resume_job(job: FineTuningJob) -> FineTuningJob:
         error_code="",
         error_message="",
         error_details={},
+        hyperparameters={**job.hyperparameters, **_smaller_evaluation(job)},
     )
     return _let_go(job)
+
+
+def _smaller_evaluation(job: FineTuningJob) -> dict[str, Any]:
+    """The only setting that an ended training allows to change: nothing was learned with it."""
+    if job.result_version_id is None or job.error_code != "out_of_memory":
+        return {}
+    suggestion = job.error_details.get("suggestion") or {}
+    return {EVALUATION_BATCH: suggestion[EVALUATION_BATCH]} if EVALUATION_BATCH in suggestion else {}
 
 
 def retry_job(job: FineTuningJob, *, user: User | None, hyperparameters: dict[str, Any] | None = None) -> FineTuningJob:

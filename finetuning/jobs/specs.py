@@ -13,6 +13,7 @@ from finetuning.models import FineTuningJob
 from finetuning.training.hyperparameters import Hyperparameters, Method
 
 SPLITS = ("train", "validation", "test")
+EVALUATION_BATCH = "per_device_eval_batch_size"
 
 
 def make_spec(
@@ -39,9 +40,13 @@ def make_spec(
 
 
 def resolved(job: FineTuningJob) -> Hyperparameters:
-    """All of them: as the pre-flight report has them, or by the method's defaults before there is one."""
+    """All of them: as the pre-flight report has them, or by the method's defaults before there is one.
+
+    The batch of evaluations may have been lowered since.
+    """
     known = (job.preflight or {}).get("hyperparameters")
     if known:
-        return Hyperparameters.from_dict(known)
+        lowered = {name: value for name, value in job.hyperparameters.items() if name == EVALUATION_BATCH}
+        return Hyperparameters.from_dict({**known, **lowered})
     rows = max(1, job.dataset_version.counts.get("train", 0))
     return Hyperparameters.for_method(Method(job.method), rows=rows, **job.hyperparameters)

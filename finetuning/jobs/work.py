@@ -132,7 +132,7 @@ def _keep_report(job: FineTuningJob, lease: Lease, report: dict[str, Any], began
         else:
             is_passed_on = pass_on_validated(lease, report)
     if errors:
-        raise JobFailedError("preflight", _sentence(errors), {"errors": errors})
+        raise JobFailedError("preflight", _sentence(errors), {"errors": errors, **_suggestion(errors)})
     if not is_passed_on:
         check_again(lease)
 
@@ -140,6 +140,12 @@ def _keep_report(job: FineTuningJob, lease: Lease, report: dict[str, Any], began
 def _sentence(errors: list[dict[str, Any]]) -> str:
     first = errors[0]["message"]
     return first if len(errors) == 1 else f"{first} (And {len(errors) - 1} more; see the report.)"
+
+
+def _suggestion(errors: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where a failure of the training itself has it: a retry need not know where there was too little memory."""
+    found = (error["suggestion"] for error in errors if error["code"] == "out_of_memory" and error.get("suggestion"))
+    return {"suggestion": suggestion} if (suggestion := next(found, None)) else {}
 
 
 def check_again(lease: Lease) -> None:

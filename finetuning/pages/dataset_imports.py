@@ -84,6 +84,8 @@ def _render_import(
 
 
 def _describe(item: DatasetImport) -> str:
+    if item.cancel_requested_at and item.status in (Status.QUEUED, Status.RUNNING):
+        return "What was read of it is taken out again."
     match item.status:
         case Status.RECEIVING:
             return "Not everything has arrived yet."

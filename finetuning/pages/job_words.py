@@ -76,9 +76,7 @@ FIELDS: dict[str, Field] = {
     "gradient_accumulation_steps": Field(
         "Accumulated batches", "Batches to one step: batch size times this is the effective batch.", "whole"
     ),
-    "max_length": Field(
-        "Longest row, in tokens", "What is longer is cut. By default 99 of 100 rows fit whole.", "whole"
-    ),
+    "max_length": Field("Longest row, in tokens", "Memory grows with it.", "whole"),
     "lora_r": Field("LoRA rank", "The size of the addition. 16 is enough for most things.", "whole", methods=ADAPTERS),
     "lora_alpha": Field("LoRA alpha", "Its weight: twice the rank.", "whole", methods=ADAPTERS),
     "lora_dropout": Field(
@@ -115,6 +113,9 @@ FIELDS: dict[str, Field] = {
     "seed": Field("Seed", "The same seed and data give the same run.", "whole"),
 }
 
+IS_CUT = "What is longer is cut. By default 99 of 100 rows fit whole."
+IS_LEFT_OUT = "A longer row is left out whole, for a cut answer is another one. By default: what the model can read."
+
 REASONS: dict[str, dict[Method, str]] = {
     "learning_rate": {
         Method.LORA_SFT: "2e-4: about ten times full fine-tuning, nearly whatever the rank.",
@@ -130,6 +131,7 @@ REASONS: dict[str, dict[Method, str]] = {
         Method.DPO: "1: preferences are learned fast and overdone faster.",
         Method.KTO: "1: preferences are learned fast and overdone faster.",
     },
+    "max_length": {method: IS_LEFT_OUT if method in PREFERENCES else IS_CUT for method in Method},
 }
 
 
@@ -139,7 +141,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     "out_of_memory": (
         "It ran out of memory",
         "Half the batch needs about half the memory. Twice as many batches to a step keep the effective batch, and so "
-        "the result, as it was.",
+        "the result, as it was. Evaluations in smaller batches only take longer.",
     ),
     "disk": (
         "It could not write to the disk",

@@ -27,7 +27,7 @@ class OneRoundingLinear(lora.Linear):
         device = x.device.type
         if torch.is_autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))
-        elif x.dtype != self.base_layer.weight.dtype:
+        elif not x.dtype == self.base_layer.weight.dtype == self.lora_A[name].weight.dtype:
             return super().forward(x)
         inner = self.lora_A[name](self.lora_dropout[name](x)) * self.scaling[name]
         start = self.lora_B[name](inner)

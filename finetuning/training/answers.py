@@ -21,17 +21,19 @@ def write_answers(
     prompts: Sequence[Sequence[Message]],
     *,
     max_new_tokens: int = 64,
+    batch_size: int = AT_ONCE,
     should_stop: ShouldStop = never,
 ) -> list[Answer]:
     """Greedy, so that answers of two steps differ by training alone. `has_stopped`: it ended with a stop token.
 
-    `should_stop` is asked before every token: then the answers are what they are by then.
+    At most `batch_size` are written at once, and `AT_ONCE`. `should_stop` is asked before every token: then the answers
+    are what they are by then.
     """
     was_training = model.training
     model.eval()
     ids = [renderer.render_prompt(prompt) for prompt in prompts]
     written: list[list[int]] = [[] for _ in prompts]
-    for rows in split_by_length(range(len(ids)), [len(prompt) for prompt in ids], batch_size=AT_ONCE):
+    for rows in split_by_length(range(len(ids)), [len(prompt) for prompt in ids], batch_size=min(batch_size, AT_ONCE)):
         tokens = _continue(model, renderer, [ids[row] for row in rows], max_new_tokens, should_stop)
         for row, row_tokens in zip(rows, tokens, strict=True):
             written[row] = row_tokens

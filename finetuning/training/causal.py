@@ -72,7 +72,9 @@ def _continue_adapter(base: BaseModel, adapter: Path) -> PeftModel:
     return PeftModel.from_pretrained(base.model, adapter, is_trainable=True, config=config)
 
 
-def sampler(model: Any, renderer: ChatRenderer, options: RunOptions) -> Callable[[int, Precision], None] | None:
+def sampler(
+    model: Any, renderer: ChatRenderer, options: RunOptions, *, batch_size: int
+) -> Callable[[int, Precision], None] | None:
     """Writes the sample answers at each evaluation; None when none are asked for."""
     if not options.sample_prompts:
         return None
@@ -84,6 +86,7 @@ def sampler(model: Any, renderer: ChatRenderer, options: RunOptions) -> Callable
                 renderer,
                 options.sample_prompts,
                 max_new_tokens=options.sample_tokens,
+                batch_size=batch_size,
                 should_stop=options.should_stop,
             )
         if options.should_stop():  # cut off in the middle
@@ -102,7 +105,8 @@ def train_causal(run: Run, renderer: ChatRenderer, options: RunOptions) -> tuple
 
     There are none for a run that was stopped. Raises what `errors.py` names.
     """
-    result = run_loop(run, options, on_evaluation=sampler(run.model, renderer, options))
+    batch_size = run.hyperparameters.per_device_eval_batch_size
+    result = run_loop(run, options, on_evaluation=sampler(run.model, renderer, options, batch_size=batch_size))
     if result.status == "stopped" or not current().is_main:
         return result, {}
     options.progress(Phase(name="saving"))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from finetuning.training.hyperparameters import Hyperparameters, Method
+from finetuning.training.labels import Excluded
 from finetuning.training.preferences import RatedAnswer
 from finetuning.training.rendering import ChatRenderer, Message, TrainingSequence, trained_turns
 
@@ -47,6 +48,13 @@ def check_rows(found: Findings, method: Method, *, rows: int, held_out: int) -> 
         found.warn("few_rows", f"{rows} rated rows are few: with less than {FEW_PREFERENCES} little is learnt.")
     if not held_out:
         found.warn("no_validation", "No row is held out, so nothing says when to stop or which weights are best.")
+
+
+def check_held_out(found: Findings, excluded: Sequence[Excluded], *, rows: int) -> None:
+    """For rows of which none can be used: the run does without them."""
+    reason = f" The first: {excluded[0].message}" if excluded else ""
+    missing = "nothing says when to stop or which weights are best"
+    found.warn("held_out_unusable", f"None of the {rows} held-out rows can be used, so {missing}.{reason}")
 
 
 def check_leaks(found: Findings, train: Iterable[Any], held_out: Iterable[Any]) -> None:

@@ -69,6 +69,9 @@ class ClassificationObjective:
     def prepare(self, check: Callable[[], None]) -> None:
         """There is nothing to prepare."""
 
+    def begin_step(self, batches: Sequence[Sequence[int]], check: Callable[[], None]) -> None:
+        """A batch's loss depends on nothing but the batch."""
+
     def units(self, rows: Sequence[int]) -> int:
         return len(rows)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 
+from finetuning.training.batching import split_by_length
 from finetuning.training.classification import ClassificationObjective, LabelledText
 from finetuning.training.encoders import encode_texts, pad
 from finetuning.training.errors import BaseModelError, DataError
@@ -40,15 +41,15 @@ def evaluate_classifier(
 ) -> ClassifierEvaluation:
     """A base without a head, or with other labels, has no `before` but the share of the commonest label."""
     result = ClassifierEvaluation()
-    with explained(values):
+    with explained(values, is_evaluation=True):
         tuned = load_base(spec.tuned_folder, AutoModelForSequenceClassification, device=choose_device(options.use_gpu))
         labels = labels_of(tuned)
         result.unknown_labels = sorted({row.label for row in rows} - set(labels))
         known = [row for row in rows if row.label in labels]
         texts = _shown_texts(spec, known)
-        after = _classify(tuned, [text for text, _ in texts])
+        after = _classify(tuned, [text for text, _ in texts], values)
         base = _base_with(spec.base, labels, options)
-        before = _classify(base, [text for text, _ in texts]) if base else [""] * len(texts)
+        before = _classify(base, [text for text, _ in texts], values) if base else [""] * len(texts)
         result.answers = [
             {"prompt": text, "source": source, "base": b, "tuned": a, "base_stopped": True, "tuned_stopped": True}
             for (text, source), b, a in zip(texts, before, after, strict=True)
@@ -64,13 +65,14 @@ def evaluate_masked_lm(
     spec: Spec, options: RunOptions, values: Hyperparameters, texts: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Loss and perplexity on the same masked tokens; a base without a head has none."""
-    tuned = load_base(spec.tuned_folder, AutoModelForMaskedLM, device=choose_device(options.use_gpu))
-    after = _fill(tuned, texts, options, values)
-    try:
-        base = load_base(spec.base, AutoModelForMaskedLM, device=choose_device(options.use_gpu))
-    except BaseModelError:
-        return {}, after
-    return _fill(base, texts, options, values), after
+    with explained(values, is_evaluation=True):
+        tuned = load_base(spec.tuned_folder, AutoModelForMaskedLM, device=choose_device(options.use_gpu))
+        after = _fill(tuned, texts, options, values)
+        try:
+            base = load_base(spec.base, AutoModelForMaskedLM, device=choose_device(options.use_gpu))
+        except BaseModelError:
+            return {}, after
+        return _fill(base, texts, options, values), after
 
 
 def labels_of(base: BaseModel) -> list[str]:
@@ -124,18 +126,25 @@ def _shown_texts(spec: Spec, rows: Sequence[LabelledText]) -> list[tuple[str, st
     return [*((row.text, "held out") for row in rows[:SHOWN_TEXTS]), *given]
 
 
-def _classify(base: BaseModel, texts: Sequence[str]) -> list[str]:
+def _classify(base: BaseModel, texts: Sequence[str], values: Hyperparameters) -> list[str]:
     if not texts:
         return []
-    encoded = encode_texts(base, texts, max_length=base.context_window)
-    batch = pad(encoded.ids, pad_token_id=base.pad_token_id, device=base.model.device)
-    scores = base.model.eval()(**batch).logits.float().softmax(dim=1)
-    labels = labels_of(base)
-    best = scores.max(dim=1)
-    return [f"{labels[n]} ({s:.0%})" for n, s in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    encoded, labels = encode_texts(base, texts, max_length=base.context_window), labels_of(base)
+    base.model.eval()
+    named = [""] * len(texts)
+    batch_size = values.per_device_eval_batch_size
+    for rows in split_by_length(range(len(texts)), encoded.lengths, batch_size=batch_size):
+        ids = [encoded.ids[row] for row in rows]
+        batch = pad(ids, pad_token_id=base.pad_token_id, device=base.model.device)
+        best = base.model(**batch).logits.float().softmax(dim=1).max(dim=1)
+        for row, number, score in zip(rows, best.indices.tolist(), best.values.tolist(), strict=True):
+            named[row] = f"{labels[number]} ({score:.0%})"
+    return named
 
 
 def _fill(base: BaseModel, texts: Sequence[str], options: RunOptions, values: Hyperparameters) -> dict[str, Any]:
+    if not texts:
+        return {}
     base.model.eval()
     try:
         encoded = encode_maskable(base, texts, max_length=values.max_length)

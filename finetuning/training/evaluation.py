@@ -50,7 +50,7 @@ def evaluate(spec: Spec, options: RunOptions) -> Evaluation:
     if spec.method is Method.CLASSIFICATION:
         _evaluate_classifier(evaluation, spec, options, values, rows)
     elif spec.method is Method.MASKED_LM:
-        texts = [row.content["text"] for row in rows]
+        texts = read_examples(spec.method, rows).items
         evaluation.before, evaluation.after = evaluate_masked_lm(spec, options, values, texts)
     else:
         _evaluate_causal(evaluation, spec, options, values, rows)

@@ -117,16 +117,27 @@ class Hyperparameters:
         """The method's defaults for so many training rows, with `chosen` on top."""
         return cls.from_dict({**_defaults(method, rows), **chosen})
 
-    def for_less_memory(self) -> dict[str, Any]:
-        """What to change after running out of memory: the same effective batch in smaller pieces, then shorter rows."""
+    def for_less_memory(self, *, is_evaluation: bool = False) -> dict[str, Any]:
+        """What to change after running out of memory: the same effective batch in smaller pieces, then shorter rows.
+
+        `is_evaluation`: it is known to have happened without gradients, where the batch of evaluations alone counts.
+        """
+        half = self.per_device_eval_batch_size // 2
+        evaluation = {"per_device_eval_batch_size": half} if half else {}
+        if is_evaluation:
+            return evaluation or self._shorter_rows()
+        return {**self._for_less_training_memory(), **evaluation}
+
+    def _for_less_training_memory(self) -> dict[str, Any]:
         if self.per_device_train_batch_size > 1:
             half = self.per_device_train_batch_size // 2
             return {
                 "per_device_train_batch_size": half,
                 "gradient_accumulation_steps": -(-self.effective_batch_size // half),
             }
-        if not self.gradient_checkpointing:
-            return {"gradient_checkpointing": True}
+        return self._shorter_rows() if self.gradient_checkpointing else {"gradient_checkpointing": True}
+
+    def _shorter_rows(self) -> dict[str, Any]:
         return {"max_length": max(8, self.max_length // 2)} if self.max_length else {}
 
     def _check_type(self, name: str, wanted: str) -> None:

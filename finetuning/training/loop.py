@@ -61,6 +61,9 @@ class Objective(Protocol):
     def prepare(self, check: Callable[[], None]) -> None:
         """Called once with the weights the run began with: before the first step, before a checkpoint is loaded."""
 
+    def begin_step(self, batches: Sequence[Sequence[int]], check: Callable[[], None]) -> None:
+        """Called with all batches of a step, those of other processes too, before the first `loss` of any of them."""
+
     def units(self, rows: Sequence[int]) -> int:
         """What the step's loss is divided by: trained tokens, or rows."""
 
@@ -158,7 +161,7 @@ class TrainingLoop:
     @torch.no_grad()
     def _prepare(self) -> None:
         self._model.eval()
-        with self._precision.autocast():
+        with explained(self._values, is_evaluation=True), self._precision.autocast():
             self._objective.prepare(self._check)
 
     def _resume(self) -> None:
@@ -185,6 +188,7 @@ class TrainingLoop:
         self._progress(Phase(name="measuring"))
         rows = self._order.longest_batch()
         started = time.perf_counter()
+        self._begin_step([rows])
         self._backward(rows, units=self._objective.units(rows))
         seconds = time.perf_counter() - started
         self._optimizer.zero_grad()
@@ -227,6 +231,7 @@ class TrainingLoop:
         torch.manual_seed(self._values.seed * 1_000_003 + number + self._processes.rank * RANK_SEED)
         batches = self._order.batches(number)
         units = sum(self._objective.units(rows) for rows in batches)
+        self._begin_step(batches)
         loss = 0.0
         for rows in self._processes.share(batches):
             self._check()
@@ -239,6 +244,11 @@ class TrainingLoop:
         self._state.last_loss = loss
         self._state.tokens += tokens
         self._report_step(loss, learning_rate, norm, tokens=tokens, seconds=time.perf_counter() - started)
+
+    def _begin_step(self, batches: Sequence[Sequence[int]]) -> None:
+        self._model.train()
+        with self._precision.autocast():
+            self._objective.begin_step(batches, self._check)
 
     def _backward(self, rows: Sequence[int], *, units: int) -> float:
         self._model.train()
@@ -289,13 +299,14 @@ class TrainingLoop:
         started = time.perf_counter()
         state = self._state
         self._model.eval()
-        with self._precision.autocast():
-            evaluation = self._processes.agree(self._objective.evaluate(self._check))
-        if evaluation is not None:
-            self._judge(evaluation)
-        state.evaluated_step = state.step
-        if self._on_evaluation and self._processes.is_main:
-            self._on_evaluation(state.step)
+        with explained(self._values, is_evaluation=True):
+            with self._precision.autocast():
+                evaluation = self._processes.agree(self._objective.evaluate(self._check))
+            if evaluation is not None:
+                self._judge(evaluation)
+            state.evaluated_step = state.step
+            if self._on_evaluation and self._processes.is_main:
+                self._on_evaluation(state.step)
         state.seconds += time.perf_counter() - started
 
     def _judge(self, evaluation: Evaluation) -> None:

@@ -60,6 +60,9 @@ class MaskedLmObjective:
     def prepare(self, check: Callable[[], None]) -> None:
         """There is nothing to prepare."""
 
+    def begin_step(self, batches: Sequence[Sequence[int]], check: Callable[[], None]) -> None:
+        """A batch's loss depends on nothing but the batch."""
+
     def units(self, rows: Sequence[int]) -> int:
         return sum(self._count(self._rows[row]) for row in rows)
 
@@ -136,7 +139,7 @@ def prepare_masked_lm(
     torch.manual_seed(hyperparameters.seed)  # the new head's first weights
     base = load_base(base_folder, AutoModelForMaskedLM, device=choose_device(options.use_gpu), fresh=HEADS)
     encoded = encode_maskable(base, texts, max_length=hyperparameters.max_length)
-    held = encode_maskable(base, held_out, max_length=encoded.max_length).ids if held_out else []
+    held = _encode_held_out(base, held_out, max_length=encoded.max_length)
     run = Run(
         method=Method.MASKED_LM,
         model=base.model,
@@ -161,6 +164,14 @@ def train_masked_lm(
         base_folder, texts, options=options, hyperparameters=hyperparameters, held_out=held_out
     )
     return train_encoder(prepared.run, prepared.encoded, options)
+
+
+def _encode_held_out(base: BaseModel, texts: Sequence[str], *, max_length: int) -> list[np.ndarray]:
+    """Of those in which nothing could be masked nothing can be measured, and the run goes on without them."""
+    try:
+        return encode_maskable(base, texts, max_length=max_length).ids if texts else []
+    except DataError:
+        return []
 
 
 def encode_maskable(base: BaseModel, texts: Sequence[str], *, max_length: int | None) -> EncodedTexts:

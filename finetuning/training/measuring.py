@@ -93,6 +93,7 @@ def _update(run: Run, precision: Precision, rows: list[int]) -> None:
 def _backward(run: Run, precision: Precision, rows: list[int]) -> None:
     run.model.train()
     with precision.autocast():
+        run.objective.begin_step([rows], lambda: None)
         loss = run.objective.loss(rows) / run.objective.units(rows)
     loss.backward()
 
@@ -106,7 +107,7 @@ def _one_batch(run: Run, precision: Precision, work: Callable[[Callable[[], None
             raise _OneBatchDone
 
     run.model.eval()
-    with suppress(_OneBatchDone), precision.autocast():
+    with explained(run.hyperparameters, is_evaluation=True), suppress(_OneBatchDone), precision.autocast():
         work(check)
 
 

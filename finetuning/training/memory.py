@@ -14,14 +14,14 @@ from finetuning.training.hyperparameters import Hyperparameters
 
 
 @contextmanager
-def explained(hyperparameters: Hyperparameters) -> Iterator[None]:
-    """Raises `TrainingMemoryError` in place of what PyTorch raises."""
+def explained(hyperparameters: Hyperparameters, *, is_evaluation: bool = False) -> Iterator[None]:
+    """Raises `TrainingMemoryError` in place of what PyTorch raises. `is_evaluation`: nothing in it has gradients."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise out_of_memory(hyperparameters) from error
+        raise out_of_memory(hyperparameters, is_evaluation=is_evaluation) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -31,10 +31,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
-def out_of_memory(hyperparameters: Hyperparameters) -> TrainingMemoryError:
-    suggestion = hyperparameters.for_less_memory()
+def out_of_memory(hyperparameters: Hyperparameters, *, is_evaluation: bool = False) -> TrainingMemoryError:
+    suggestion = hyperparameters.for_less_memory(is_evaluation=is_evaluation)
     advice = ", ".join(f"{name} {value}" for name, value in suggestion.items())
-    sentence = "There was not enough memory for the longest batch."
+    sentence = f"There was not enough memory for the longest batch{' of an evaluation' if is_evaluation else ''}."
     hint = f" Try {advice}." if advice else " Take a smaller model or a machine with more memory."
     return TrainingMemoryError(sentence + hint, suggestion=suggestion, peak_memory_bytes=peak_memory_bytes())
 

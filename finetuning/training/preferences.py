@@ -6,7 +6,8 @@ The reference is the model the run begins with, an earlier adapter included. Its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from finetuning.training.errors import ConversationError, DataError
 from finetuning.training.hyperparameters import Hyperparameters, Method
 from finetuning.training.labels import Excluded
 from finetuning.training.loop import Evaluation, TrainingResult
+from finetuning.training.parallel import current
 from finetuning.training.preference_losses import dpo_losses, kto_losses
 from finetuning.training.rendering import ChatRenderer, Message, TrainingSequence
 from finetuning.training.runs import Run, RunOptions, digest
@@ -79,6 +81,10 @@ class Answers:
     def reference(self, rows: Sequence[int]) -> torch.Tensor:
         return self._reference[list(rows)].to(self._model.device)
 
+    @property
+    def device(self) -> torch.device:
+        return self._model.device
+
 
 class DpoObjective:
     """`accuracy` is the share of held-out pairs whose chosen answer gained more than the rejected one."""
@@ -93,6 +99,9 @@ class DpoObjective:
     def prepare(self, check: Callable[[], None]) -> None:
         for answers in (self._train, self._held_out):
             answers.remember_reference(check, batch_size=self._values.per_device_eval_batch_size)
+
+    def begin_step(self, batches: Sequence[Sequence[int]], check: Callable[[], None]) -> None:
+        """A batch's loss depends on nothing but the batch."""
 
     def units(self, rows: Sequence[int]) -> int:
         return len(rows)
@@ -130,7 +139,9 @@ class DpoObjective:
 class KtoObjective:
     """Each group is an answer and, for the distance to the reference, the answer of another row to the same prompt.
 
-    `margin` is how much more the good held-out answers gained than the bad ones.
+    The distance is estimated once for all rows of a step, so that it does not matter how the step is split: of a batch
+    of one it would be a single number, which is cut off at 0. `margin` is how much more the good held-out answers
+    gained than the bad ones.
     """
 
     def __init__(
@@ -147,50 +158,60 @@ class KtoObjective:
         self._train = (train, torch.tensor(is_desirable))
         self._held_out = (held_out, torch.tensor(held_out_is_desirable))
         self._values = hyperparameters
+        self._kl = torch.tensor(float("nan"))  # until `begin_step`: a loss without it must not look like one
 
     def prepare(self, check: Callable[[], None]) -> None:
         for answers, _ in (self._train, self._held_out):
             answers.remember_reference(check, batch_size=self._values.per_device_eval_batch_size)
 
+    @torch.no_grad()
+    def begin_step(self, batches: Sequence[Sequence[int]], check: Callable[[], None]) -> None:
+        """One more pass over the step's rows; each process does its share of it."""
+        (answers, _), processes, total = self._train, current(), 0.0
+        for rows in processes.share(list(batches)):
+            check()
+            if rows:
+                moved = answers.log_probabilities(rows, 1) - answers.reference(rows)[:, 1]
+                total += moved.sum().item()
+        total = processes.sum(total, device=str(answers.device))
+        self._kl = torch.tensor(total / sum(map(len, batches))).clamp(min=0)
+
     def units(self, rows: Sequence[int]) -> int:
         return len(rows)
 
     def loss(self, rows: Sequence[int]) -> torch.Tensor:
-        return self._losses(*self._train, rows)[0].sum()
+        answers, is_desirable = self._train
+        ours, reference = answers.log_probabilities(rows, 0), answers.reference(rows)[:, 0]
+        return self._losses(ours, reference, is_desirable[list(rows)], self._kl).sum()
 
     def evaluate(self, check: Callable[[], None]) -> Evaluation | None:
         answers, is_desirable = self._held_out
         if not len(answers):
             return None
-        losses, gains = torch.zeros(len(answers)), torch.zeros(len(answers))
+        ours, reference = torch.zeros(len(answers), 2), answers.reference(range(len(answers))).cpu()
         batch_size = self._values.per_device_eval_batch_size
         for rows in split_by_length(range(len(answers)), answers.lengths, batch_size=batch_size):
             check()
-            loss, gained = self._losses(answers, is_desirable, rows)
-            losses[rows], gains[rows] = loss.cpu(), gained.cpu()
-        mean = float(losses.mean())
+            ours[rows] = answers.log_probabilities(rows).cpu()
+        gains, moved = (ours - reference).unbind(dim=1)
+        mean = float(self._losses(ours[:, 0], reference[:, 0], is_desirable, moved.mean().clamp(min=0)).mean())
         metrics = {"eval_loss": mean}
         if is_desirable.any() and not is_desirable.all():
             metrics["margin"] = float(gains[is_desirable].mean() - gains[~is_desirable].mean())
         return Evaluation(metrics, score=mean)
 
     def _losses(
-        self, answers: Answers, is_desirable: torch.Tensor, rows: Sequence[int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        reference = answers.reference(rows)
-        with torch.no_grad():
-            kl = (answers.log_probabilities(rows, 1) - reference[:, 1]).mean().clamp(min=0)
-        ours = answers.log_probabilities(rows, 0)
-        losses = kto_losses(
+        self, ours: torch.Tensor, reference: torch.Tensor, is_desirable: torch.Tensor, kl: torch.Tensor
+    ) -> torch.Tensor:
+        return kto_losses(
             ours,
-            reference=reference[:, 0],
-            is_desirable=is_desirable[list(rows)].to(ours.device),
+            reference=reference,
+            is_desirable=is_desirable.to(ours.device),
             kl=kl,
             beta=self._values.beta,
             desirable_weight=self._values.desirable_weight,
             undesirable_weight=self._values.undesirable_weight,
         )
-        return losses, (ours - reference[:, 0]).detach()
 
 
 @dataclass(frozen=True)
@@ -227,8 +248,13 @@ def prepare_preferences(
     limit = min(hyperparameters.max_length or base.context_window, base.context_window)
     train = render_rows(renderer, rows, max_length=limit, check=options.check)
     held = render_rows(renderer, held_out, max_length=limit, check=options.check)
+    if not train.groups:
+        first = f" {train.excluded[0].message}" if train.excluded else ""
+        raise DataError(f"None of the {len(rows)} rows can be trained on.{first}")
     if method is Method.KTO:
         _refuse_one_sided(_ratings(rows, train))
+        train = with_mismatched(renderer, rows, train, max_length=limit, check=options.check)
+        held = with_mismatched(renderer, held_out, held, max_length=limit, check=options.check)
     model = attach_lora(base, hyperparameters, adapter=adapter)
     pad = base.pad_token_id
     sets = Answers(model, train.groups, pad_token_id=pad), Answers(model, held.groups, pad_token_id=pad)
@@ -296,37 +322,68 @@ def _ratings(rows: Sequence[Any], rendered: RenderedRows) -> list[bool]:
 def render_rows(
     renderer: ChatRenderer, rows: Sequence[Any], *, max_length: int, check: Callable[[], None]
 ) -> RenderedRows:
+    """Both answers of each pair; or the rated answer."""
     rendered = RenderedRows([], [], [])
     for row, item in enumerate(rows):
         check()
         try:
-            group = tuple(_answer(renderer, item.prompt, text) for text in _texts(rows, row))
-            if max(map(len, group)) > max_length:
-                raise ConversationError(f"An answer with its prompt is longer than {max_length} tokens.")
+            group = _render(renderer, item, max_length=max_length)
         except ConversationError as error:
             rendered.excluded.append(Excluded(row, error.code, error.message))
         else:
             rendered.groups.append(group)
             rendered.kept.append(row)
-    if rows and not rendered.groups:
-        raise DataError(f"None of the {len(rows)} rows can be trained on. {rendered.excluded[0].message}")
     return rendered
 
 
-def _texts(rows: Sequence[Any], row: int) -> tuple[str, str]:
-    """Both answers of a pair; or the rated answer and that of the next row, which does not belong to the prompt."""
-    item = rows[row]
-    if isinstance(item, RatedAnswer):
-        return item.answer, rows[(row + 1) % len(rows)].answer
-    if item.chosen == item.rejected:
+def with_mismatched(
+    renderer: ChatRenderer,
+    rows: Sequence[Any],
+    rendered: RenderedRows,
+    *,
+    max_length: int,
+    check: Callable[[], None],
+) -> RenderedRows:
+    """Beside each rated answer one that does not belong to the prompt. No row is left out for its neighbour's sake."""
+    groups = []
+    for place, group in enumerate(rendered.groups):
+        check()
+        groups.append((*group, _mismatched(renderer, rows, rendered, place, max_length=max_length)))
+    return replace(rendered, groups=groups)
+
+
+def conversations_of(item: PreferencePair | RatedAnswer) -> list[list[Message]]:
+    """Each of its answers behind the prompt, of which nothing is trained."""
+    texts = (item.answer,) if isinstance(item, RatedAnswer) else (item.chosen, item.rejected)
+    return [_answered(item.prompt, text) for text in texts]
+
+
+def _answered(prompt: Sequence[Message], text: str) -> list[Message]:
+    return [*({**message, "weight": 0} for message in prompt), {"role": "assistant", "content": text}]
+
+
+def _render(renderer: ChatRenderer, item: Any, *, max_length: int) -> tuple[TrainingSequence, ...]:
+    """Raises `ConversationError`."""
+    if isinstance(item, PreferencePair) and item.chosen == item.rejected:
         raise ConversationError("Both answers of the pair are the same.")
-    return item.chosen, item.rejected
+    group = tuple(sequence for messages in conversations_of(item) for sequence in renderer.render(messages))
+    if max(map(len, group)) > max_length:
+        raise ConversationError(f"An answer with its prompt is longer than {max_length} tokens.")
+    return group
 
 
-def _answer(renderer: ChatRenderer, prompt: Sequence[Message], text: str) -> TrainingSequence:
-    untrained = [{**message, "weight": 0} for message in prompt]
-    (sequence,) = renderer.render([*untrained, {"role": "assistant", "content": text}])
-    return sequence
+def _mismatched(
+    renderer: ChatRenderer, rows: Sequence[Any], rendered: RenderedRows, place: int, *, max_length: int
+) -> TrainingSequence:
+    """The next row's answer to this row's prompt, cut where it is too long: only an estimate is made of it."""
+    prompt, count = rows[rendered.kept[place]].prompt, len(rendered.kept)
+    for distance in range(1, count):
+        other = rows[rendered.kept[(place + distance) % count]]
+        with suppress(ConversationError):  # this prompt's template does not take that answer
+            (sequence,) = renderer.render(_answered(prompt, other.answer))
+            if (fitting := sequence.cut_right(max_length)).trained_tokens:
+                return fitting
+    return rendered.groups[place][0]
 
 
 def _refuse_one_sided(ratings: Sequence[bool]) -> None:

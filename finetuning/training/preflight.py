@@ -26,7 +26,7 @@ from finetuning.training.masked_lm import PreparedMaskedLm
 from finetuning.training.measuring import measure
 from finetuning.training.memory import explained
 from finetuning.training.methods import Examples, prepare, read_examples
-from finetuning.training.preferences import PreparedPreferences
+from finetuning.training.preferences import PreparedPreferences, conversations_of
 from finetuning.training.rendering import ChatRenderer, TrainingSequence
 from finetuning.training.runs import Run, RunOptions
 from finetuning.training.saving import MANIFEST
@@ -69,6 +69,7 @@ def preflight(spec: Spec, options: RunOptions) -> dict[str, Any]:
     checks.check_excluded(found, codes, rows=len(rows))
     if prepared is not None:
         _check_prepared(found, spec, prepared, overview, examples, folder=options.folder)
+        _check_held_out(found, prepared, held)
     renderer = getattr(prepared, "renderer", None)
     return {
         "rows": len(rows),
@@ -87,7 +88,7 @@ def preflight(spec: Spec, options: RunOptions) -> dict[str, Any]:
 
 
 def _check_rows(found: Findings, spec: Spec, examples: Examples, held: Examples, values: Hyperparameters) -> None:
-    checks.check_rows(found, spec.method, rows=len(examples.items), held_out=len(held.items))
+    checks.check_rows(found, spec.method, rows=len(examples.items), held_out=len(held.items) + len(held.excluded))
     checks.check_leaks(found, [row.content for row in examples.rows], [row.content for row in held.rows])
     if spec.method is Method.KTO and examples.items:
         checks.check_ratings(found, examples.items, values)
@@ -181,11 +182,24 @@ def _check_prepared(
     checks.check_stop_tokens(found, renderer, overview.sequences, cut=cut)
     checks.check_trained_share(found, overview.sequences)
     checks.check_origin(found, read_origin(spec.adapter or spec.base), renderer)
-    if isinstance(prepared, PreparedSft):
-        kept = [examples.items[row] for row in dict.fromkeys(overview.sources)]
-        checks.check_like_in_chat(found, renderer, kept, system_prompt=spec.system_prompt)
-    elif spec.method is Method.DPO:
+    kept = [examples.items[row] for row in dict.fromkeys(overview.sources)]
+    # The answers of a pair have one prompt: to look at one of them is to look at both.
+    conversations = kept if isinstance(prepared, PreparedSft) else [conversations_of(item)[0] for item in kept]
+    checks.check_like_in_chat(found, renderer, conversations, system_prompt=spec.system_prompt)
+    if isinstance(prepared, PreparedPreferences) and spec.method is Method.DPO:
         checks.check_length_bias(found, prepared.training.groups)
+
+
+def _check_held_out(found: Findings, prepared: Prepared, held: Examples) -> None:
+    rows = len(held.items) + len(held.excluded)
+    if not rows or prepared.run.objective.evaluation_tokens:
+        return
+    excluded = list(held.excluded)
+    if isinstance(prepared, PreparedSft):
+        excluded += prepared.held_out.report.excluded if prepared.held_out else []
+    elif isinstance(prepared, PreparedPreferences):
+        excluded += prepared.held_out.excluded
+    checks.check_held_out(found, excluded, rows=rows)
 
 
 def read_origin(folder: Path) -> dict[str, Any]:

@@ -130,6 +130,7 @@ def _typical_work(model: Any, objective: Objective, batch_size: int) -> Callable
 
     def work() -> None:
         model.train()
+        objective.begin_step([rows], lambda: None)
         (objective.loss(rows) / objective.units(rows)).backward()
         model.zero_grad()
 

@@ -12,6 +12,7 @@ import torch
 
 from finetuning.training.batching import split_by_length
 from finetuning.training.causal import attach_lora, causal_identity, data_digest, load_causal, train_causal
+from finetuning.training.errors import DataError
 from finetuning.training.hyperparameters import Hyperparameters, Method
 from finetuning.training.labels import PreparationReport, Prepared, prepare_conversations
 from finetuning.training.loop import Evaluation, TrainingResult
@@ -64,6 +65,9 @@ class SftObjective:
     def prepare(self, check: Callable[[], None]) -> None:
         """There is nothing to prepare."""
 
+    def begin_step(self, batches: Sequence[Sequence[int]], check: Callable[[], None]) -> None:
+        """A batch's loss depends on nothing but the batch."""
+
     def units(self, rows: Sequence[int]) -> int:
         return sum(self._sequences[row].trained_tokens for row in rows)
 
@@ -104,11 +108,8 @@ def prepare_sft(
     training = prepare_conversations(
         conversations, renderer, context_window=window, max_length=hyperparameters.max_length, progress=progress
     )
-    held_rows, length = list(held_out), training.report.max_length
-    held = (
-        prepare_conversations(held_rows, renderer, context_window=window, max_length=length, progress=progress)
-        if held_rows
-        else None
+    held = _prepare_held_out(
+        list(held_out), renderer, context_window=window, max_length=training.report.max_length, progress=progress
     )
     model = attach_lora(base, hyperparameters, adapter=adapter) if method is Method.LORA_SFT else base.model
     objective = SftObjective(
@@ -128,6 +129,18 @@ def prepare_sft(
         identity=causal_identity(renderer, adapter),
     )
     return PreparedSft(run=run, renderer=renderer, training=training, held_out=held)
+
+
+def _prepare_held_out(
+    conversations: Sequence[Sequence[Message]], renderer: ChatRenderer, **how: Any
+) -> Prepared | None:
+    """A run goes on without them where none can be used: then the report alone says why."""
+    if not conversations:
+        return None
+    try:
+        return prepare_conversations(conversations, renderer, **how)
+    except DataError as error:
+        return Prepared([], [], error.details["report"])
 
 
 def train_sft(

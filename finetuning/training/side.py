@@ -70,7 +70,7 @@ def look_at_side(
 ) -> Side:
     """Without a `precision` the faster one is taken: two sides must have the same. Raises what `errors.py` names."""
     side = Side()
-    with explained(values):
+    with explained(values, is_evaluation=True):
         base, renderer = load_causal(folder, options)
         base.model.eval()
         side.precision = precision or _faster_precision(base, renderer, options, values)
@@ -81,7 +81,7 @@ def look_at_side(
                 side.metrics = _held_out_metrics(base, renderer, options, values, items)
             side.general = _general_metrics(base, renderer, options, values)
         side.prompts = _prompts(spec, items)
-        side.answers = _answers(base, renderer, options, side.prompts)
+        side.answers = _answers(base, renderer, options, values, side.prompts)
     return side
 
 
@@ -146,8 +146,7 @@ def _log_probabilities(
     base: BaseModel, renderer: ChatRenderer, options: RunOptions, values: Hyperparameters, items: Sequence[Any]
 ) -> dict[int, list[float]]:
     rendered = render_rows(renderer, items, max_length=base.context_window, check=options.check)
-    groups = [group[:2] if isinstance(items[0], PreferencePair) else group[:1] for group in rendered.groups]
-    answers = Answers(base.model, groups, pad_token_id=base.pad_token_id)
+    answers = Answers(base.model, rendered.groups, pad_token_id=base.pad_token_id)
     found = {}
     batch_size = values.per_device_eval_batch_size
     for rows in split_by_length(range(len(answers)), answers.lengths, batch_size=batch_size):
@@ -222,15 +221,15 @@ def _prompts(spec: Spec, items: Sequence[Any]) -> list[Prompt]:
 
 
 def _prompt_of(item: Any) -> Sequence[Message]:
-    """What stands before the last answer."""
+    """What stands before the last answer; all of it when there is none."""
     if isinstance(item, PreferencePair | RatedAnswer):
         return item.prompt
-    last = max(position for position, message in enumerate(item) if message["role"] == "assistant")
+    last = max((position for position, message in enumerate(item) if message["role"] == "assistant"), default=None)
     return item[:last]
 
 
 def _answers(
-    base: BaseModel, renderer: ChatRenderer, options: RunOptions, prompts: Sequence[Prompt]
+    base: BaseModel, renderer: ChatRenderer, options: RunOptions, values: Hyperparameters, prompts: Sequence[Prompt]
 ) -> dict[int, Answer]:
     """As the engine would write them: with the weights in the format of their folder. Left out: what does not fit."""
     window = base.context_window - ANSWER_TOKENS
@@ -241,6 +240,7 @@ def _answers(
         renderer,
         [prompts[number][0] for number in usable],
         max_new_tokens=min(ANSWER_TOKENS, base.context_window // 2),
+        batch_size=values.per_device_eval_batch_size,
         should_stop=options.should_stop,
     )
     options.check()
@@ -249,6 +249,6 @@ def _answers(
 
 def _fits(renderer: ChatRenderer, prompt: Sequence[Message], window: int) -> bool:
     try:
-        return 0 < len(renderer.render_prompt(prompt)) <= window
+        return bool(prompt) and 0 < len(renderer.render_prompt(prompt)) <= window
     except ConversationError:
         return False

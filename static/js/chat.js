@@ -1,26 +1,32 @@
 /** The chat page: joins socket, view, composer, sidebar, picker and options. */
 
 import { callApi, fetchFragment } from "./api.js";
-import { Store, copyText } from "./browser.js";
+import { Store } from "./browser.js";
 import { ChatSocket } from "./chat_socket.js";
 import { ChatView } from "./chat_view.js";
 import { Composer } from "./composer.js";
 import { ConnectionBanner } from "./connection_banner.js";
+import { copyFrom } from "./copying.js";
 import { FeedbackDesk } from "./feedback.js";
-import { element, part, setModelNames, showOpinions, siblingsOf } from "./message.js";
+import { part, setModelNames, showOpinions, siblingsOf } from "./message.js";
 import { ModelPicker } from "./model_picker.js";
 import { announce, toast } from "./notices.js";
 import { OptionsDrawer } from "./options.js";
 import { Outbox, isDoubtful } from "./outbox.js";
 import { listenForShortcuts } from "./shortcuts.js";
 import { Sidebar } from "./sidebar.js";
+import { showWelcome } from "./welcome.js";
 
 const LEAF_SETTLES_MS = 400;
 
 class ChatPage {
+  #opening = 0; // counts the conversations asked for: the one asked for last is shown
+  #isFresh; // the page came with its conversation, and nothing can have happened unheard since
+
   constructor(data) {
     this.data = data;
     this.conversation = data.conversation;
+    this.#isFresh = Boolean(data.conversation);
     setModelNames(new Map(data.models.map((model) => [model.slug, model.name])));
     this.store = new Store(data.user_id);
     this.outbox = new Outbox(data.user_id);
@@ -52,20 +58,29 @@ class ChatPage {
 
   // --- opening ---
 
-  async open(id, { push = true } = {}) {
-    if (id === this.#id) return this.sidebar.close();
+  /** `record`: the method of `history` that keeps the address, none where it is right already. */
+  async open(id, { record = "pushState" } = {}) {
+    const opening = ++this.#opening;
     this.sidebar.close();
+    if (id === this.#id) return this.#keepAddress(record);
     const [conversation, html] = id ? await this.#load(id) : [null, ""];
+    if (opening !== this.#opening) return;
     if (id && (!conversation || html === null)) return window.location.assign(`/c/${id}/`);
     if (this.#id) this.socket.unsubscribe(this.#id);
     this.conversation = conversation;
-    if (push) history.pushState({ id }, "", id ? `/c/${id}/` : "/");
-    this.view.replaceBranch(html, { keepUnsent: false });
+    this.#keepAddress(record);
+    this.view.replaceBranch(html);
     this.#shown();
     this.composer.open(this.#key);
     this.#showOutbox();
     this.view.scroller.toEnd();
     this.composer.focus();
+  }
+
+  /** Going back changes the address before the conversation is there: it may be right already, or wrong again. */
+  #keepAddress(record) {
+    const path = this.#id ? `/c/${this.#id}/` : "/";
+    if (record && window.location.pathname !== path) history[record]({ id: this.#id }, "", path);
   }
 
   async #load(id) {
@@ -146,7 +161,7 @@ class ChatPage {
       composer.setText(example.dataset.text);
       composer.focus();
     });
-    window.addEventListener("popstate", (event) => this.open(event.state?.id ?? null, { push: false }));
+    window.addEventListener("popstate", (event) => this.open(event.state?.id ?? null, { record: null }));
     listenForShortcuts({ stop: () => this.#stop(), create: () => this.open(null), write: () => composer.focus() });
   }
 
@@ -182,8 +197,8 @@ class ChatPage {
   #act({ act, article, control }) {
     const id = article?.dataset.id;
     this.feedback.act(act, article);
-    if (act === "copy") this.#copy(control, article.dataset.source ?? part(article, "body").textContent);
-    if (act === "copy-code") this.#copy(control, control.closest(".code-block").querySelector("pre").textContent);
+    if (act === "copy") copyFrom(control, article.dataset.source ?? part(article, "body").textContent);
+    if (act === "copy-code") copyFrom(control, control.closest(".code-block").querySelector("pre").textContent);
     if (act === "edit") this.#edit(article);
     if (act === "regenerate") this.#request({ type: "reply.create", conversation_id: this.#id, parent_id: article.dataset.parent, model: this.picker.slug || null, options: this.options.values });
     if (act === "continue") this.#request({ type: "reply.continue", message_id: id });
@@ -199,23 +214,6 @@ class ChatPage {
     const siblings = siblingsOf(article);
     const message_id = siblings[siblings.indexOf(article.dataset.id) + step];
     if (message_id) this.#request({ type: "conversation.select", conversation_id: this.#id, message_id });
-  }
-
-  async #copy(control, text) {
-    const copied = await copyText(text);
-    announce(copied ? "Copied." : "Copying was not allowed.");
-    if (!copied) return;
-    if (control.dataset.copied) return;
-    const { icon } = control.dataset;
-    const { textContent: words } = control;
-    control.dataset.copied = "true";
-    if (icon) control.dataset.icon = "check";
-    else control.textContent = "Copied";
-    setTimeout(() => {
-      delete control.dataset.copied;
-      if (icon) control.dataset.icon = icon;
-      else control.textContent = words;
-    }, 1600);
   }
 
   #settleUnsent(act, id) {
@@ -243,21 +241,7 @@ class ChatPage {
     const note = document.getElementById("foot-note");
     note.textContent = this.picker.about || "Models can be wrong. Check what matters.";
     note.classList.toggle("foot__note--model", Boolean(this.picker.about));
-    this.#showExamples();
-  }
-
-  #showExamples() {
-    document.getElementById("welcome-text").textContent = this.picker.about || (this.picker.model ? `${this.picker.model.name} will answer.` : "");
-    const examples = this.picker.examples.map(([name, text]) => {
-      const button = element("button", "example");
-      button.type = "button";
-      button.dataset.text = text;
-      button.append(element("strong", "", name), element("span", "", text));
-      const row = element("li");
-      row.append(button);
-      return row;
-    });
-    document.getElementById("examples").replaceChildren(...examples);
+    showWelcome(this.picker.about || (this.picker.model ? `${this.picker.model.name} will answer.` : ""), this.picker.examples);
   }
 
   #optionsChanged({ system_prompt = "", ...options }) {
@@ -312,8 +296,37 @@ class ChatPage {
   }
 
   #connectionChanged(state) {
-    if (state === "open") for (const entry of this.outbox.mine()) if (entry.frame.conversation_id === this.#id) this.#showUnsent(entry);
+    if (state === "waiting") this.#isFresh = false;
+    if (state === "open") {
+      this.#showOutbox();
+      this.#dropSettled();
+    }
     this.#refresh();
+  }
+
+  /** What this tab shows as unsent may have been sent, or discarded, by another one that was connected sooner. */
+  async #dropSettled() {
+    for (const id of this.view.unsentIds.filter((id) => !this.outbox.find(id))) {
+      const place = this.outbox.placeOf(id);
+      if (place && place !== this.#id) await this.#sentElsewhere(id, place);
+      else if (this.#id) await this.#reloadBranch(); // with the message in its place
+      this.view.dropUnsent(id);
+    }
+    this.#refresh();
+  }
+
+  /** A message is in a conversation this page does not show and may not know of: who told of it was not heard here. */
+  async #sentElsewhere(requestId, id) {
+    if (!this.conversation && this.view.hasUnsent(requestId)) {
+      this.composer.rename(id);
+      this.store.set("options:new", null);
+      await this.open(id, { record: "replaceState" });
+    }
+    this.view.dropUnsent(requestId);
+    this.#refresh();
+    if (this.sidebar.item(id)) return;
+    const conversation = await callApi("GET", `conversations/${id}`).catch(() => null);
+    if (conversation) this.sidebar.put(conversation);
   }
 
   /** The answer to our own first message turns the empty page into the conversation. */
@@ -351,7 +364,7 @@ class ChatPage {
     const id = this.#id;
     const html = id && (await fetchFragment(`/c/${id}/messages/`));
     if (!html || id !== this.#id) return;
-    this.view.replaceBranch(html);
+    this.view.replaceBranch(html, { isUnsent: (request) => Boolean(this.outbox.find(request)) });
     if (this.view.runningIds.length) this.socket.subscribe(id, this.view.runningIds);
     this.#refresh();
   }
@@ -360,7 +373,7 @@ class ChatPage {
   async #subscribed({ conversation_id, running }) {
     if (conversation_id !== this.#id) return;
     for (const message of running) this.#catchUp(message);
-    if (!this.wasSubscribed) return void (this.wasSubscribed = true);
+    if (this.#isFresh) return void (this.#isFresh = false);
     const conversation = await callApi("GET", `conversations/${conversation_id}`).catch(() => null);
     if (!conversation) return;
     this.#conversationChanged(conversation);
@@ -374,7 +387,8 @@ class ChatPage {
   }
 
   #messageCreated({ message, request_id }) {
-    if (!this.#isHere(message)) return;
+    if (request_id) this.outbox.notePlace(request_id, message.conversation_id);
+    if (!this.#isHere(message)) return void (request_id && this.#sentElsewhere(request_id, message.conversation_id));
     if (request_id) this.view.confirm(request_id, message);
     else this.view.add(message);
     this.#refresh();

@@ -131,8 +131,12 @@ export class ChatView extends EventTarget {
     this.#describeUnsent(article, entry, text);
   }
 
+  get unsentIds() {
+    return [...this.list.querySelectorAll("[data-request]")].map((article) => article.dataset.request);
+  }
+
   hasUnsent(id) {
-    return Boolean(this.list.querySelector(`[data-request="${CSS.escape(id)}"]`));
+    return this.unsentIds.includes(id);
   }
 
   dropUnsent(id) {
@@ -140,10 +144,10 @@ export class ChatView extends EventTarget {
     this.#showWelcome();
   }
 
-  /** Puts another branch on screen; `html` is the server's fragment. */
-  replaceBranch(html, { keepUnsent = true } = {}) {
+  /** Puts another branch on screen; `html` is the server's fragment. Of the unsent messages those stay that `isUnsent` still knows. */
+  replaceBranch(html, { isUnsent = () => false } = {}) {
     this.#streams.clear();
-    const unsent = keepUnsent ? [...this.list.querySelectorAll("[data-request]")] : [];
+    const unsent = [...this.list.querySelectorAll("[data-request]")].filter((article) => isUnsent(article.dataset.request));
     this.list.innerHTML = html;
     this.list.append(...unsent);
     window.htmx?.process(this.list);

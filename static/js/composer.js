@@ -5,7 +5,7 @@ import { countCodePoints } from "./browser.js";
 const COUNT_FROM = 0.9;
 
 export class Composer extends EventTarget {
-  #key = "new";
+  #key = null; // no draft until one is opened
   #saveTimer = 0;
   #state = { running: false, waiting: false, blocked: "", warning: "" };
 
@@ -81,7 +81,7 @@ export class Composer extends EventTarget {
 
   saveNow() {
     clearTimeout(this.#saveTimer);
-    if (!this.editOf) this.store.set(`draft:${this.#key}`, this.text);
+    if (this.#key && !this.editOf) this.store.set(`draft:${this.#key}`, this.text);
   }
 
   #listen() {

@@ -5,9 +5,16 @@ import { element, correctionOf, part, ratingOf, showOpinions } from "./message.j
 import { announce, toast } from "./notices.js";
 
 const ACTS = new Set(["good", "bad", "correct", "choose"]);
+const GOOD = 1;
+const BAD = -1;
+const REASONS = {
+  [GOOD]: { act: "good", rated: "Rated as good. Below the reply you can say why.", title: "What was good about it?", comment: "In your own words" },
+  [BAD]: { act: "bad", rated: "Rated as bad.", title: "What was wrong with it?", comment: "Anything to add?" },
+};
 
 export class FeedbackDesk {
   #article = null; // whom the open dialog is about
+  #rating = 0; // and which thumb it asks about
   #drafts = new Map(); // message id -> a correction that was begun and not saved
   #busy = new Set();
 
@@ -25,35 +32,43 @@ export class FeedbackDesk {
 
   act(act, article) {
     if (!ACTS.has(act)) return;
-    if (act === "good") this.#thumb(article, 1);
-    if (act === "bad") this.#thumb(article, -1);
+    if (act === "good") this.#thumb(article, GOOD);
+    if (act === "bad") this.#thumb(article, BAD);
     if (act === "choose") this.#choose(article);
     if (act === "correct") this.#openCorrection(article);
   }
 
   // --- thumbs ---
 
-  /** The thumb that is up goes down again; a bad rating opens its reasons instead, where it can be taken back. */
+  /** The thumb that is up goes down again. A bad rating, and a good one with reasons, opens them instead: there it can be taken back. */
   async #thumb(article, rating) {
-    const isOn = ratingOf(article).rating === rating;
-    if (isOn && rating === -1) return this.#openReasons(article);
+    const said = ratingOf(article);
+    const isOn = said.rating === rating;
+    if (isOn && (rating === BAD || said.comment)) return this.#openReasons(article, rating);
     if (!(await this.#change(isOn ? "DELETE" : "PUT", article, "feedback", isOn ? undefined : { rating }))) return;
-    announce(isOn ? "Rating taken back." : rating === 1 ? "Rated as good." : "Rated as bad.");
-    if (!isOn && rating === -1) this.#openReasons(article);
-    else this.#note(isOn ? null : article);
+    announce(isOn ? "Rating taken back." : REASONS[rating].rated);
+    if (!isOn && rating === BAD) this.#openReasons(article, rating);
+    else this.#note(isOn ? null : article, { asks: rating === GOOD });
   }
 
-  #openReasons(article) {
+  /** Every tag names a fault: a good rating is not asked for them, and keeps those that a program gave it. */
+  #openReasons(article, rating) {
     this.#article = article;
+    this.#rating = rating;
     const { comment, tags } = ratingOf(article);
     for (const box of this.reasonsForm.querySelectorAll("input")) box.checked = tags.includes(box.value);
     this.reasonsForm.elements.comment.value = comment;
+    const { title, comment: label } = REASONS[rating];
+    document.getElementById("feedback-title").textContent = title;
+    document.getElementById("feedback-comment-label").textContent = label;
+    document.getElementById("feedback-tags").hidden = rating === GOOD;
     this.#open(this.reasons);
+    if (rating === GOOD) this.reasonsForm.elements.comment.focus();
   }
 
   async #sendReasons() {
     const data = new FormData(this.reasonsForm);
-    const feedback = { rating: -1, comment: String(data.get("comment")), tags: data.getAll("tags") };
+    const feedback = { rating: this.#rating, comment: String(data.get("comment")), tags: data.getAll("tags") };
     if (!(await this.#change("PUT", this.#article, "feedback", feedback))) return;
     this.reasons.close();
     announce("Thank you. Your reasons are kept.");
@@ -110,13 +125,23 @@ export class FeedbackDesk {
 
   // --- what may become of it ---
 
-  /** One line under the reply that was judged last. */
-  #note(article) {
-    document.querySelector(".message > .training-line")?.remove();
+  /** One line under the reply that was judged last; beside it, after a thumb up, the offer to say more. */
+  #note(article, { asks = false } = {}) {
+    document.querySelector(".message > .judged")?.remove();
     if (!article) return;
-    const line = element("p", "training-line");
-    article.append(line);
+    const note = element("div", "judged");
+    if (asks) note.append(this.#offer(article));
+    note.append(element("p", "training-line"));
+    article.append(note);
     this.#explain();
+  }
+
+  #offer(article) {
+    const button = element("button", "button button--small button--quiet", "Say what was good");
+    button.type = "button";
+    button.setAttribute("aria-haspopup", "dialog");
+    button.addEventListener("click", () => this.#openReasons(article, GOOD));
+    return button;
   }
 
   #open(dialog) {
@@ -175,6 +200,8 @@ export class FeedbackDesk {
       this.reasons.close();
       announce("Rating taken back.");
     });
+    // What opened it may be gone: the offer under a good answer goes when it is taken.
+    this.reasons.addEventListener("close", () => this.#article.querySelector(`[data-act="${REASONS[this.#rating].act}"]`).focus({ preventScroll: true }));
     this.correctionForm.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#saveCorrection();

@@ -4,21 +4,19 @@ import { randomId } from "./browser.js";
 
 const REMEMBERED_MS = 9 * 60 * 1000; // The server remembers a request id for 10 minutes; after that a resend could repeat it.
 const OTHER_TAB_MS = 5000;
+const PLACES = 20;
 
 export class Outbox {
   constructor(userId, storage = window.localStorage, session = window.sessionStorage) {
     this.key = `dialoop:${userId}:outbox`;
+    this.placesKey = `dialoop:${userId}:sent`;
     this.storage = storage;
     this.tab = session.getItem("dialoop:tab") ?? randomId();
     session.setItem("dialoop:tab", this.tab);
   }
 
   all() {
-    try {
-      return JSON.parse(this.storage.getItem(this.key) ?? "[]");
-    } catch {
-      return [];
-    }
+    return this.#read(this.key);
   }
 
   /** Entries this tab looks after: its own, and those a closed tab left behind. */
@@ -50,9 +48,26 @@ export class Outbox {
     return this.mine().filter((entry) => !entry.error && !isDoubtful(entry));
   }
 
-  #write(entries) {
+  /** Notes which conversation a message went to. Another tab may have written it, and show it as unsent when it comes back. */
+  notePlace(id, conversationId) {
+    this.#write([...this.#read(this.placesKey), [id, conversationId]].slice(-PLACES), this.placesKey);
+  }
+
+  placeOf(id) {
+    return this.#read(this.placesKey).find(([known]) => known === id)?.[1] ?? null;
+  }
+
+  #read(key) {
     try {
-      this.storage.setItem(this.key, JSON.stringify(entries));
+      return JSON.parse(this.storage.getItem(key) ?? "[]");
+    } catch {
+      return [];
+    }
+  }
+
+  #write(entries, key = this.key) {
+    try {
+      this.storage.setItem(key, JSON.stringify(entries));
     } catch {
       // A full or forbidden store costs only the safety net; the message still goes out.
     }

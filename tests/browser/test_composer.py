@@ -107,11 +107,27 @@ def test_a_refused_message_says_why_and_can_be_taken_back(page: Page):
     expect(page.locator("article")).to_have_count(0)
 
 
-def refuse_everything(socket) -> None:
+def refuse_everything(socket):
 
-    def answer(text: str) -> None:
+    def answer(text: str):
         request_id = json.loads(text).get("request_id")
         error = {"type": "error", "code": "rate_limited", "message": "Slow down.", "retry_after": 7}
         socket.send(json.dumps(error | {"request_id": request_id}))
 
     socket.on_message(answer)
+
+
+def test_draft_of_a_new_conversation_survives_a_reload(page: Page):
+    field(page).fill("half a thought")
+    page.reload()
+    expect(field(page)).to_have_value("half a thought")
+
+
+def test_draft_of_a_new_conversation_survives_a_visit_elsewhere(page: Page):
+    ask_and_wait(page, "One")
+    there = page.url
+    page.get_by_role("link", name="New conversation").first.click()
+    field(page).fill("half a thought")
+    page.goto(there)
+    page.goto("/")
+    expect(field(page)).to_have_value("half a thought")

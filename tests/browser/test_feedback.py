@@ -84,6 +84,82 @@ def test_a_bad_answer_is_asked_about_and_the_reasons_are_kept(answered: Page, ot
         expect_rating(page)
 
 
+def test_a_good_answer_may_be_given_a_reason_which_is_kept(answered: Page, other: Page):
+    thumb(answered, "Good").click()
+    expect_rating(other, good=True)
+    expect(answered.get_by_role("dialog")).to_be_hidden()
+    answered.get_by_role("button", name="Say what was good").click()
+    dialog = answered.get_by_role("dialog", name="What was good about it?")
+    expect(dialog.get_by_role("checkbox")).to_have_count(0)
+    dialog.get_by_label("In your own words").fill("It names its source.")
+    dialog.get_by_role("button", name="Send").click()
+    expect(dialog).to_be_hidden()
+    expect(thumb(answered, "Good")).to_be_focused()
+    expect_rating(answered, good=True)
+    other.reload()
+    thumb(other, "Good").click()
+    again = other.get_by_role("dialog", name="What was good about it?")
+    expect(again.get_by_label("In your own words")).to_have_value("It names its source.")
+    again.get_by_role("button", name="Take the rating back").click()
+    for page in (answered, other):
+        expect_rating(page)
+
+
+def test_the_reasons_of_one_thumb_are_not_asked_or_kept_for_the_other(answered: Page):
+    thumb(answered, "Bad").click()
+    dialog = answered.get_by_role("dialog", name="What was wrong with it?")
+    dialog.get_by_label("Not true").check()
+    dialog.get_by_label("Anything to add?").fill("No.")
+    dialog.get_by_role("button", name="Send").click()
+    thumb(answered, "Good").click()
+    expect_rating(answered, good=True)
+    answered.get_by_role("button", name="Say what was good").click()
+    expect(answered.get_by_label("In your own words")).to_have_value("")
+    answered.keyboard.press("Escape")
+    thumb(answered, "Bad").click()
+    expect(dialog.get_by_label("Not true")).not_to_be_checked()
+    expect(dialog.get_by_label("Anything to add?")).to_have_value("")
+
+
+PUT_FEEDBACK = """
+([id, feedback]) => fetch(`/api/messages/${id}/feedback`, {
+  method: 'PUT',
+  headers: {...JSON.parse(document.body.getAttribute('hx-headers')), 'Content-Type': 'application/json'},
+  body: JSON.stringify(feedback),
+}).then((response) => response.json())
+"""
+
+
+def test_tags_that_a_program_gave_a_good_answer_are_kept(answered: Page):
+    reply_id = reply(answered).get_attribute("data-id")
+    said = {"rating": 1, "comment": "From a script", "tags": ["too_long"]}
+    answered.evaluate(PUT_FEEDBACK, [reply_id, said])
+    expect_rating(answered, good=True)
+    thumb(answered, "Good").click()
+    answered.get_by_label("In your own words").fill("From a person")
+    with answered.expect_response(f"**/api/messages/{reply_id}/feedback") as response:
+        answered.get_by_role("button", name="Send", exact=True).click()
+    assert response.value.json()["feedback"] == said | {"comment": "From a person"}
+
+
+def test_a_good_answer_is_given_its_reason_by_keyboard(answered: Page):
+    thumb(answered, "Good").focus()
+    answered.keyboard.press("Enter")
+    offer = answered.get_by_role("button", name="Say what was good")
+    expect(offer).to_be_visible()
+    expect(thumb(answered, "Good")).to_be_focused()
+    expect(answered.locator("#announcer")).to_contain_text("Rated as good. Below the reply you can say why.")
+    while not offer.evaluate("button => button === document.activeElement"):
+        answered.keyboard.press("Tab")
+        expect(answered.locator("#messages :focus")).to_be_visible()  # it comes before the field one writes in
+    answered.keyboard.press("Enter")
+    expect(answered.get_by_label("In your own words")).to_be_focused()
+    answered.keyboard.press("Escape")
+    expect(answered.get_by_role("dialog")).to_be_hidden()
+    expect(thumb(answered, "Good")).to_be_focused()
+    expect_rating(answered, good=True)
+
+
 def test_dialog_that_is_closed_keeps_the_thumb(answered: Page):
     thumb(answered, "Bad").click()
     expect(answered.get_by_role("dialog")).to_be_visible()

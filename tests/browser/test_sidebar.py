@@ -1,8 +1,10 @@
 """The list of conversations, search, and what happens in the other tab."""
 
 import re
+from collections.abc import Iterator
 
-from playwright.sync_api import BrowserContext, Page, expect
+import pytest
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.chat_page import ask_and_wait, body, field, question
 from tests.browser.site import NAME, PASSWORD
@@ -83,6 +85,69 @@ def test_conversations_open_without_loading_the_page_anew(page: Page):
     page.go_back()
     expect(body(question(page))).to_have_text("Second of two")
     assert page.evaluate("document.body.dataset.same") == "yes"
+
+
+@pytest.fixture
+def two(page: Page) -> Iterator[tuple[str, str, list[Route]]]:
+    """Two conversations, the second of them on screen; the messages of the first one are held back until let go."""
+    ask_and_wait(page, "The slow one")
+    slow = page.url
+    page.get_by_role("link", name="New conversation").first.click()
+    expect(page.get_by_role("heading", name="What would you like to talk about?")).to_be_visible()
+    ask_and_wait(page, "The quick one")
+    held: list[Route] = []
+    page.route(f"{slow}messages/", lambda route: held.append(route))
+    yield slow, page.url, held
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def let_go(page: Page, held: list[Route]) -> None:
+    """The page has the answer when this returns, and had time to act on it: another one came after it."""
+    with page.expect_response(held[0].request.url) as response:
+        held[0].continue_()
+    response.value.finished()
+    page.evaluate("fetch('/healthz').then((answer) => answer.text())")
+
+
+def test_the_conversation_asked_for_last_is_the_one_that_is_shown(page: Page, two):
+    _, quick, held = two
+    page.get_by_role("link", name="New conversation").first.click()
+    with page.expect_request("**/messages/"):
+        items(page).filter(has_text="The slow one").first.click()
+    items(page).filter(has_text="The quick one").first.click()
+    expect(body(question(page))).to_have_text("The quick one")
+    let_go(page, held)
+    expect(page).to_have_url(quick)
+    expect(body(question(page))).to_have_text("The quick one")
+    expect(page.locator("#title")).to_have_text("The quick one")
+    page.go_back()
+    expect(page).to_have_url(re.compile(r":\d+/$"))
+
+
+def test_a_new_conversation_is_not_replaced_by_one_that_was_asked_for_before(page: Page, two):
+    _, _, held = two
+    page.get_by_role("link", name="New conversation").first.click()
+    with page.expect_request("**/messages/"):
+        items(page).filter(has_text="The slow one").first.click()
+    page.get_by_role("link", name="New conversation").first.click()
+    let_go(page, held)
+    expect(page).to_have_url(re.compile(r":\d+/$"))
+    expect(page.get_by_role("heading", name="What would you like to talk about?")).to_be_visible()
+
+
+def test_who_goes_back_and_thinks_better_of_it_keeps_conversation_and_address(page: Page, two):
+    slow, quick, held = two
+    page.goto(slow)
+    items(page).filter(has_text="The quick one").first.click()
+    expect(body(question(page))).to_have_text("The quick one")
+    with page.expect_request("**/messages/"):
+        page.go_back()
+    expect(page).to_have_url(slow)
+    items(page).filter(has_text="The quick one").first.click()
+    expect(page).to_have_url(quick)
+    let_go(page, held)
+    expect(page).to_have_url(quick)
+    expect(body(question(page))).to_have_text("The quick one")
 
 
 def test_earlier_conversations_come_as_one_scrolls(page: Page, site):

@@ -13,10 +13,18 @@ from django.test import Client
 
 from accounts.models import ApiKey
 from chat import feedback
-from finetuning import datasets
+from finetuning import datasets, tasks
+from finetuning.datasets import bulk_review
 from finetuning.models import Dataset, DatasetImport, DatasetVersion, Example
 from tests.chat.conftest import make_conversation
-from tests.finetuning.datasets.support import chat_draft, chat_lines, chat_row, fill, labelled_draft
+from tests.finetuning.datasets.support import (
+    chat_draft,
+    chat_lines,
+    chat_row,
+    fill,
+    labelled_draft,
+    waiting,
+)
 
 
 class Api:
@@ -48,6 +56,11 @@ def dataset(curator) -> Dataset:
 @pytest.fixture
 def twenty(dataset) -> Dataset:
     return fill(dataset, [chat_draft(number) for number in range(1, 21)])
+
+
+def bulk(api: Api, dataset: Dataset, **body: Any) -> tuple[int, bool]:
+    answer = api("POST", f"/{dataset.pk}/examples/bulk", body).json()
+    return answer["changed"], answer["is_done"]
 
 
 def content(count: int) -> bytes:
@@ -165,29 +178,59 @@ def test_rows_are_searched_edited_and_decided(api, twenty, curator):
 
 def test_many_rows_are_decided_at_once(api, twenty):
     some = list(Example.objects.values_list("pk", flat=True)[:3])
-    assert api("POST", f"/{twenty.pk}/examples/bulk", {"action": "reject", "ids": some}).json() == {"changed": 3}
-    rest = {"action": "reopen", "filter": {"status": "approved"}}
-    assert api("POST", f"/{twenty.pk}/examples/bulk", rest).json() == {"changed": 17}
-    assert api("POST", f"/{twenty.pk}/examples/bulk", {"action": "mask", "filter": {}}).json() == {"changed": 0}
-    assert api("POST", f"/{twenty.pk}/examples/bulk", {"action": "delete", "ids": some}).json() == {"changed": 3}
+    assert bulk(api, twenty, action="reject", ids=some) == (3, True)
+    assert bulk(api, twenty, action="reopen", filter={"status": "approved"}) == (17, True)
+    assert bulk(api, twenty, action="mask", filter={}) == (0, True)
+    assert bulk(api, twenty, action="delete", ids=some) == (3, True)
     for body in ({"action": "approve"}, {"action": "approve", "ids": some, "filter": {}}, {"action": "eat", "ids": []}):
         assert api("POST", f"/{twenty.pk}/examples/bulk", body).status_code == 400
     assert Example.objects.count() == 17
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ({"action": "approve"}, {"status": "approved"}),
+        ({"action": "reopen"}, {"status": "pending"}),
+        ({"action": "relabel", "label": "fine"}, {"label": "fine"}),
+        ({"action": "delete"}, None),
+    ],
+)
+def test_more_rows_than_are_decided_at_once_are_left_to_a_worker(api, dataset, monkeypatch, body, found):
+    fill(dataset, [labelled_draft(number, "good") for number in range(6)])
+    Example.objects.update(status="rejected")
+    monkeypatch.setattr(bulk_review, "AT_ONCE", 5)
+    before = list(Example.objects.values_list("status", "label"))
+    assert bulk(api, dataset, **body, filter={"label": "good"}) == (6, False)
+    assert list(Example.objects.values_list("status", "label")) == before
+    fill(dataset, [labelled_draft(7, "good")], is_approved=False)  # nobody has seen it
+    (sent,) = waiting()
+    tasks.decide_about_rows(*sent["args"], **sent["kwargs"])
+    decided = Example.objects.filter(line__lt=7)
+    assert decided.count() == (6 if found else 0)
+    assert decided.filter(**found or {}).count() == decided.count()
+    assert Example.objects.get(line=7).status == "pending"
+
+
+def test_label_that_cannot_be_is_refused_before_a_worker_is_told(api, dataset, twenty, monkeypatch):
+    monkeypatch.setattr(bulk_review, "AT_ONCE", 5)
+    body = {"action": "relabel", "label": "good", "filter": {}}
+    assert api("POST", f"/{twenty.pk}/examples/bulk", body).status_code == 400
+    assert waiting() == []
 
 
 def test_rows_of_another_dataset_are_not_reached(api, twenty, curator):
     other = fill(datasets.create_dataset("B", user=curator), [chat_draft(1)])
     row = Example.objects.get(dataset=other)
     assert api("GET", f"/{twenty.pk}/examples/{row.pk}").status_code == 404
-    assert api("POST", f"/{twenty.pk}/examples/bulk", {"action": "delete", "ids": [row.pk]}).json() == {"changed": 0}
+    assert bulk(api, twenty, action="delete", ids=[row.pk]) == (0, True)
     upload = datasets.start_upload(other, file_name="a.jsonl", size=10, user=curator)
     assert api("GET", f"/{twenty.pk}/imports/{upload.pk}").status_code == 404
 
 
 def test_rows_are_relabelled(api, dataset):
     fill(dataset, [labelled_draft(number, "good") for number in range(3)])
-    body = {"action": "relabel", "filter": {"label": "good"}, "label": "bad"}
-    assert api("POST", f"/{dataset.pk}/examples/bulk", body).json() == {"changed": 3}
+    assert bulk(api, dataset, action="relabel", filter={"label": "good"}, label="bad") == (3, True)
     row = Example.objects.first()
     assert api("PATCH", f"/{dataset.pk}/examples/{row.pk}", {"label": "fine"}).json()["label"] == "fine"
 

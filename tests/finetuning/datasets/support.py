@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from django.db import connection
 
+from config.valkey import get_valkey_sync
 from finetuning import datasets
 from finetuning.datasets import Draft
 from finetuning.formats import ChatExample, ClassificationExample, Message
@@ -69,6 +71,16 @@ def read_upload(dataset: Dataset, content: bytes, **fields: Any) -> DatasetImpor
     datasets.run_import(source_import.pk)
     source_import.refresh_from_db()
     return source_import
+
+
+def waiting() -> list[dict]:
+    """The tasks that wait for a worker, with their arguments."""
+    messages = [json.loads(text) for text in get_valkey_sync().lrange("default", 0, -1)]
+    bodies = [json.loads(b64decode(message["body"])) for message in messages]
+    return [
+        {"task": message["headers"]["task"], "args": args, "kwargs": kwargs}
+        for message, (args, kwargs, _) in zip(messages, bodies, strict=True)
+    ]
 
 
 def start_other_process(code: str) -> subprocess.Popen[bytes]:

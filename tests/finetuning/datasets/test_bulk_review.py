@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode
-
 import pytest
+from django.contrib.auth.models import Permission
 from kombu.exceptions import OperationalError
 
 from chat.errors import BusyError, InvalidError
 from config.celery import app
-from config.valkey import get_valkey_sync
 from finetuning import datasets, tasks
 from finetuning.datasets import bulk_review
 from finetuning.datasets.bulk_review import decide_about_all
 from finetuning.formats import check_example
 from finetuning.models import Example
+from tests.finetuning.datasets.support import waiting
 
 PENDING = {"status": "pending", "query": "", "finding": "", "origin": ""}
 
@@ -31,16 +29,6 @@ def add(dataset, count: int) -> None:
     start = dataset.examples.count()
     drafts = [datasets.Draft(check_example("text", {"text": f"Line {start + n}"})[0]) for n in range(count)]
     datasets.add_drafts(dataset, drafts, source_import=None, is_approved=False)
-
-
-def waiting() -> list[dict]:
-    """The tasks that wait for a worker, with their arguments."""
-    messages = [json.loads(text) for text in get_valkey_sync().lrange("default", 0, -1)]
-    bodies = [json.loads(b64decode(message["body"])) for message in messages]
-    return [
-        {"task": message["headers"]["task"], "args": args, "kwargs": kwargs}
-        for message, (args, kwargs, _) in zip(messages, bodies, strict=True)
-    ]
 
 
 def approved(dataset) -> int:
@@ -83,9 +71,22 @@ def test_worker_leaves_deleted_datasets_and_locked_out_people_alone(lines, admin
     assert not Example.objects.exclude(status=Example.Status.PENDING).exists()
 
 
-def test_refusals_change_nothing(lines, admin_user, monkeypatch):
+def test_worker_asks_whether_the_person_may_still_curate(lines, alice):
+    arguments = {"action": "reject", "filters": PENDING, "up_to": lines.examples.last().pk, "user_id": alice.pk}
+    curate = Permission.objects.get(codename="curate")
+    assert bulk_review.decide_now(lines.pk, **arguments) == 0
+    alice.user_permissions.add(curate)
+    assert bulk_review.decide_now(lines.pk, **arguments) == 6
+
+
+@pytest.mark.parametrize("action", ["eat", "delete"])
+def test_page_decides_about_all_rows_in_a_few_ways_only(lines, admin_user, action):
     with pytest.raises(InvalidError):
-        decide_about_all(lines, action="eat", filters=PENDING, up_to=10**6, user=admin_user)
+        decide_about_all(lines, action=action, filters=PENDING, up_to=10**6, user=admin_user)
+    assert lines.examples.count() == 6
+
+
+def test_worker_that_cannot_be_told_changes_nothing(lines, admin_user, monkeypatch):
     monkeypatch.setattr(bulk_review, "AT_ONCE", 1)
 
     def fail(*arguments: object, **options: object) -> None:

@@ -12,12 +12,20 @@ from django.db import DatabaseError
 
 from chat.errors import BusyError, InvalidError
 from finetuning import datasets
-from finetuning.datasets import NothingNewError, Origin, care, freezing, snapshots
+from finetuning.datasets import NothingNewError, Origin, care, freezing, leases, snapshots
 from finetuning.datasets.folders import SPLITS, dataset_folder, dataset_lock
 from finetuning.formats import ChatExample, Message, detect, parse
 from finetuning.formats.hashing import hash_version
 from finetuning.models import Dataset, DatasetImport, DatasetVersion, Example, VersionContributor
-from tests.finetuning.datasets.support import chat_draft, fill, labelled_draft, start_other_process
+from finetuning.training import checks
+from tests.finetuning.datasets.support import (
+    chat_draft,
+    chat_lines,
+    fill,
+    labelled_draft,
+    read_upload,
+    start_other_process,
+)
 from tests.support.waiting import wait_until
 
 Status = DatasetVersion.Status
@@ -190,12 +198,45 @@ def test_whose_rows_a_version_holds_is_kept_with_it(hundred, alice, bob):
     assert every_row(version)[-3]["conversation"] == str(talk)
 
 
-def test_ten_rows_are_the_least(dataset):
-    fill(dataset, [chat_draft(number) for number in range(9)])
-    with pytest.raises(InvalidError, match="at least 10 approved rows, and this dataset has 9"):
+def test_training_needs_what_freezing_asks_for():
+    assert freezing.MIN_TRAINED == checks.MIN_ROWS
+
+
+@pytest.mark.parametrize(
+    ("shares", "least"),
+    [({}, 10), (None, 11), ({"validation": 0.2}, 12), ({"validation": 0.1, "test": 0.1}, 12), ({"test": 0.9}, 95)],
+)
+def test_so_many_rows_are_the_least_that_ten_are_left_to_train_on(dataset, shares, least):
+    fill(dataset, [chat_draft(number) for number in range(least - 1)])
+    with pytest.raises(InvalidError, match=rf"this dataset has {least - 1}(,.*held out)?\. Approve 1 more\."):
+        datasets.freeze(dataset, user=None, shares=shares)
+    fill(dataset, [chat_draft(least)])
+    version = datasets.freeze_now(dataset, user=None, shares=shares)
+    assert (version.rows, version.counts["train"]) == (least, 10)
+
+
+def test_sentence_says_how_many_rows_are_missing(dataset):
+    fill(dataset, [chat_draft(number) for number in range(3)])
+    with pytest.raises(InvalidError) as refusal:
         datasets.freeze(dataset, user=None)
-    fill(dataset, [chat_draft(9)])
-    assert datasets.freeze_now(dataset, user=None).rows == 10
+    assert refusal.value.message == (
+        "A version needs at least 10 approved rows to train on, and this dataset has 3, 1 of which would be held out. "
+        "Approve 8 more."
+    )
+
+
+def test_rows_of_one_conversation_that_is_held_out_are_not_trained_on(dataset, monkeypatch):
+    """Only the split itself shows it; of many rows the version says it, as a worker finds it."""
+    fill(dataset, [chat_draft(number, group=f"talk {number // 10}") for number in range(15)])
+    shares = {"validation": 0.5}
+    with pytest.raises(InvalidError, match="Approve"):
+        datasets.freeze(dataset, user=None, shares=shares)
+    monkeypatch.setattr(freezing, "SPLIT_AT_ONCE", 5)
+    version = datasets.freeze(dataset, user=None, shares=shares)
+    datasets.freeze_version(version.pk)
+    version.refresh_from_db()
+    assert version.status == Status.FAILED
+    assert "at least 10 approved rows to train on" in version.error_message
 
 
 @pytest.mark.parametrize(
@@ -211,6 +252,21 @@ def test_shares_that_cannot_be_are_refused(hundred, shares):
 def test_seed_that_no_column_holds_is_refused(hundred):
     with pytest.raises(InvalidError, match="A seed is a whole number"):
         datasets.freeze(hundred, user=None, seed=2**40)
+
+
+def test_version_begun_while_an_import_ends_is_out_of_date(hundred, monkeypatch):
+    """It has none of the new rows: until then they could have been taken back."""
+    real = leases.Lease.release
+
+    def release(lease, status, **fields):
+        datasets.freeze_now(hundred, user=None)
+        return real(lease, status, **fields)
+
+    monkeypatch.setattr(leases.Lease, "release", release)
+    read_upload(hundred, "\n".join(chat_lines(20, start=500)).encode())
+    version = DatasetVersion.objects.select_related("dataset").get()
+    assert (version.rows, Example.objects.count()) == (100, 120)
+    assert not datasets.is_up_to_date(version)
 
 
 def test_rows_of_an_import_that_has_not_succeeded_are_left_out(hundred):

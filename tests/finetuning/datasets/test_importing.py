@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -14,7 +15,7 @@ from django.utils import timezone
 
 from chat.errors import InvalidError
 from finetuning import datasets
-from finetuning.datasets import care, importing, leases, reading
+from finetuning.datasets import care, importing, imports, leases, polite, reading
 from finetuning.datasets.folders import upload_path
 from finetuning.datasets.importing import read_import
 from finetuning.datasets.leases import Lease
@@ -223,10 +224,15 @@ def test_cancel_is_heard_while_no_row_comes(dataset, tmp_path, monkeypatch):
     source_import = DatasetImport.objects.create(
         dataset=dataset, status=Status.QUEUED, path=str(path), layout={"wanted_format": "chat_messages"}
     )
-    lease = leases.claim(source_import.pk)
-    datasets.cancel_import(source_import)
-    read_import(lease)
-    source_import.refresh_from_db()
+    real = reading.Recorder._on_progress
+
+    def on_progress(recorder, done, total):
+        datasets.cancel_import(source_import)
+        real(recorder, done, total)
+
+    monkeypatch.setattr(reading.Recorder, "_on_progress", on_progress)
+    datasets.run_import(source_import.pk)
+    assert counts(source_import)[0] == 0
     assert source_import.status == Status.CANCELLED
 
 
@@ -269,16 +275,181 @@ def test_worker_that_ends_gives_the_import_back(dataset):
     expect_whole(source_import, lines)
 
 
-def test_fault_of_ours_ends_the_import_and_takes_its_rows_back(dataset, monkeypatch):
-    source_import = upload(dataset, joined(chat_lines(1000)))
+def read_half(source_import: DatasetImport) -> None:
+    """A worker begins it and has to end."""
+    shutdown.request()
+    try:
+        datasets.run_import(source_import.pk)
+    finally:
+        shutdown.withdraw()
+    assert counts(source_import)[1] > 0
+    assert source_import.status == Status.QUEUED
+
+
+def watch_taking_back(monkeypatch: pytest.MonkeyPatch, after_batch: Callable[[], None]) -> None:
+    class Watched(polite.Pace):
+        def ended(self) -> None:
+            super().ended()
+            after_batch()
+
+    monkeypatch.setattr(imports, "Pace", Watched)
+
+
+def test_half_read_import_is_cancelled_once_its_rows_are_gone(dataset, monkeypatch):
+    source_import = upload(dataset, joined(chat_lines(400)))
+    read_half(source_import)
+    sent: list[object] = []
+    monkeypatch.setattr(imports, "send", lambda task, row_id: sent.append((task, row_id)))
+    datasets.cancel_import(source_import)
+    assert (source_import.status, sent) == (Status.QUEUED, [("run_import", source_import.pk)])
+    assert source_import.cancel_requested_at is not None
+    datasets.run_import(source_import.pk)
+    assert counts(source_import)[1] == 0
+    assert (source_import.status, Example.objects.count()) == (Status.CANCELLED, 0)
+    assert not upload_path(source_import.pk).exists()
+
+
+def test_import_has_not_ended_while_its_rows_are_taken_back(dataset, monkeypatch):
+    """The same file again at once: nothing of the first is there any more when the second begins."""
+    first, second = (upload(dataset, joined(chat_lines(500))) for _ in range(2))
+    seen: list[str] = []
+
+    def look() -> None:
+        datasets.run_import(second.pk)
+        seen.append(DatasetImport.objects.get(pk=first.pk).status)
+
+    cancel_at(monkeypatch, first, 300)
+    watch_taking_back(monkeypatch, look)
+    datasets.run_import(first.pk)
+    assert seen == [Status.RUNNING] * 3
+    datasets.run_import(second.pk)
+    assert counts(first)[1] == 0
+    assert first.status == Status.CANCELLED
+    assert counts(second) == (500, 500, 0, 0, 0)
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
+def test_rows_that_an_ended_import_has_left_go_before_the_next_one_reads(dataset, status):
+    """Left by a process that died between the end and the taking back."""
+    ended = read_upload(dataset, joined(chat_lines(300)))
+    other = read_upload(datasets.create_dataset("B", user=None), joined(chat_lines(300)))
+    DatasetImport.objects.filter(pk__in=[ended.pk, other.pk]).update(status=status)
+    again = read_upload(dataset, joined(chat_lines(300)))
+    assert counts(again) == (300, 300, 0, 0, 0)
+    assert counts(ended)[1] == 0
+    assert counts(other)[1] == 300, "it is another dataset's"
+    care.clean_up()
+    assert set(Example.objects.values_list("source_import", flat=True)) == {again.pk}
+
+
+def test_next_import_may_be_of_another_kind_than_what_is_taken_back(dataset):
+    ended = read_upload(dataset, joined(chat_lines(30)))
+    again = upload(datasets.create_dataset("B", user=None), b"text,label\nOne,a\nTwo,b\n", name="rows.csv")
+    DatasetImport.objects.filter(pk=ended.pk).update(status=Status.FAILED)
+    DatasetImport.objects.filter(pk=again.pk).update(dataset=dataset)
+    datasets.run_import(again.pk)
+    assert counts(again)[1] == 2
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_lease_is_kept_while_rows_are_taken_back(dataset, monkeypatch, is_own):
+    """Of a large import that takes longer than a lease."""
+    monkeypatch.setattr(leases, "BEAT_SECONDS", -1.0)
+    source_import = upload(dataset, joined(chat_lines(500)))
+    if is_own:
+        cancel_at(monkeypatch, source_import, 300)
+    else:
+        before = upload(dataset, joined(chat_lines(300)))
+        datasets.run_import(before.pk)
+        DatasetImport.objects.filter(pk=before.pk).update(status=Status.CANCELLED)
+    beaten: list[bool] = []
+
+    def look() -> None:
+        fresh = DatasetImport.objects.filter(pk=source_import.pk, heartbeat_at__gte=leases.stale_before())
+        beaten.append(fresh.exists())
+        let_go_stale(source_import)
+
+    watch_taking_back(monkeypatch, look)
+    datasets.run_import(source_import.pk)
+    assert beaten == [True] * 3
+    assert counts(source_import)[1] == (0 if is_own else 500)
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, line: int) -> None:
     real = reading.RowMaker.make
 
     def make(maker, draft):
-        if draft.line == 500:
+        if draft.line == line:
             raise ZeroDivisionError
         return real(maker, draft)
 
     monkeypatch.setattr(reading.RowMaker, "make", make)
+
+
+class KilledError(BaseException):
+    """Nothing catches it: as far as the rows tell, the process is gone."""
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_import_whose_worker_dies_taking_rows_back_still_comes_to_nothing(dataset, monkeypatch, is_cancelled):
+    """Also where the fault does not come again: what is gone already would be missing."""
+    source_import = upload(dataset, joined(chat_lines(500)))
+
+    def die() -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        watch_taking_back(patch, die)
+        if is_cancelled:
+            cancel_at(patch, source_import, 300)
+        else:
+            fail_at(patch, 350)
+        with pytest.raises(KilledError):
+            datasets.run_import(source_import.pk)
+    assert 0 < Example.objects.count() < 300
+    let_go_stale(source_import)
+    datasets.run_import(source_import.pk)
+    source_import.refresh_from_db()
+    ended = (Status.CANCELLED, "") if is_cancelled else (Status.FAILED, "internal")
+    assert (source_import.status, source_import.error_code) == ended
+    assert not Example.objects.exists()
+
+
+def test_worker_that_ends_gives_the_taking_back_back(dataset, monkeypatch):
+    source_import = upload(dataset, joined(chat_lines(500)))
+    cancel_at(monkeypatch, source_import, 300)
+    with monkeypatch.context() as patch:
+        watch_taking_back(patch, shutdown.request)
+        try:
+            datasets.run_import(source_import.pk)
+        finally:
+            shutdown.withdraw()
+    source_import.refresh_from_db()
+    assert (source_import.status, Example.objects.count()) == (Status.QUEUED, 200)
+    datasets.run_import(source_import.pk)
+    source_import.refresh_from_db()
+    assert (source_import.status, Example.objects.count()) == (Status.CANCELLED, 0)
+
+
+def test_half_read_import_goes_before_others_of_its_dataset(dataset, monkeypatch):
+    """Else they would count its rows as there already, and it may yet be cancelled and take them back."""
+    older, half = (upload(dataset, joined(chat_lines(400))) for _ in range(2))
+    read_half(half)
+    sent: list[object] = []
+    monkeypatch.setattr(care, "send", lambda task, row_id: sent.append((task, row_id)))
+    datasets.run_import(older.pk)
+    assert counts(older) == (0, 0, 0, 0, 0)
+    care.tend()
+    assert sent == [("run_import", half.pk)]
+    datasets.cancel_import(half)
+    datasets.run_import(half.pk)
+    datasets.run_import(older.pk)
+    assert counts(older) == (400, 400, 0, 0, 0)
+
+
+def test_fault_of_ours_ends_the_import_and_takes_its_rows_back(dataset, monkeypatch):
+    source_import = upload(dataset, joined(chat_lines(1000)))
+    fail_at(monkeypatch, 500)
     with pytest.raises(ZeroDivisionError):
         datasets.run_import(source_import.pk)
     source_import.refresh_from_db()

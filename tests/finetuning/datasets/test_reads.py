@@ -136,8 +136,8 @@ def test_difference_of_two_versions_shows_rows(dataset, alice):
 
 
 def test_versions_of_two_datasets_are_not_compared(dataset):
-    one = datasets.freeze_now(fill(dataset, map(chat_draft, range(10))), user=None)
-    two = datasets.freeze_now(fill(datasets.create_dataset("B", user=None), map(chat_draft, range(10))), user=None)
+    one = datasets.freeze_now(fill(dataset, map(chat_draft, range(11))), user=None)
+    two = datasets.freeze_now(fill(datasets.create_dataset("B", user=None), map(chat_draft, range(11))), user=None)
     with pytest.raises(InvalidError, match="same dataset"):
         datasets.diff_versions(one, two)
     DatasetVersion.objects.filter(pk=one.pk).update(status="failed")
@@ -194,7 +194,7 @@ def test_description_of_megabytes_is_refused(dataset):
 
 
 def test_dataset_in_use_by_a_training_is_not_deleted(dataset):
-    version = datasets.freeze_now(fill(dataset, map(chat_draft, range(10))), user=None)
+    version = datasets.freeze_now(fill(dataset, map(chat_draft, range(11))), user=None)
     job = make_job(version, "running")
     with pytest.raises(BusyError, match="Cancel it first"):
         datasets.delete_dataset(dataset)
@@ -209,7 +209,7 @@ def delete_long_ago(dataset: Dataset) -> None:
 
 
 def test_deleted_dataset_is_purged_after_a_month(dataset):
-    datasets.freeze_now(fill(dataset, map(chat_draft, range(10))), user=None)
+    datasets.freeze_now(fill(dataset, map(chat_draft, range(11))), user=None)
     other = fill(datasets.create_dataset("B", user=None), [chat_draft(1)])
     datasets.delete_dataset(other)
     delete_long_ago(dataset)
@@ -219,12 +219,12 @@ def test_deleted_dataset_is_purged_after_a_month(dataset):
 
 
 def test_purged_dataset_keeps_the_versions_that_models_come_from(dataset):
-    version = datasets.freeze_now(fill(dataset, map(chat_draft, range(10))), user=None)
+    version = datasets.freeze_now(fill(dataset, map(chat_draft, range(11))), user=None)
     make_job(version, "succeeded")
     delete_long_ago(dataset)
     care.clean_up()
     assert not Example.objects.exists()
-    assert len(list(datasets.read_rows(version, "train"))) == 9
+    assert len(list(datasets.read_rows(version, "train"))) == 10
 
 
 def test_rows_left_by_an_import_that_did_not_succeed_are_removed(dataset):

@@ -6,8 +6,9 @@ import pytest
 
 from chat.errors import InvalidError
 from finetuning import datasets
+from finetuning.datasets import polite
 from finetuning.formats import ChatExample, ClassificationExample, KtoExample, Message
-from finetuning.models import Example
+from finetuning.models import DatasetVersion, Example
 from tests.finetuning.datasets.support import chat_draft, chat_row, fill, labelled_draft
 
 
@@ -46,6 +47,31 @@ def test_decision_makes_the_dataset_newer(dataset, rows, alice):
     datasets.approve(rows, user=alice)
     dataset.refresh_from_db()
     assert dataset.updated_at > before
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda rows: datasets.reject(rows, user=None),
+        lambda rows: datasets.mask_examples(rows, user=None),
+        datasets.delete_examples,
+    ],
+    ids=["reject", "mask", "delete"],
+)
+def test_version_is_out_of_date_from_the_first_batch_on(dataset, monkeypatch, act):
+    """A training that is started while many rows are decided about must not take the version before."""
+    talks = [ChatExample((Message("user", "Who?"), Message("assistant", f"{n}@example.com"))) for n in range(20)]
+    version = datasets.freeze_now(fill(dataset, map(datasets.Draft, talks)), user=None)
+    found: list[bool] = []
+    real = polite.Pace.ended
+
+    def ended(pace: polite.Pace) -> None:
+        found.append(datasets.is_up_to_date(DatasetVersion.objects.select_related("dataset").get(pk=version.pk)))
+        real(pace)
+
+    monkeypatch.setattr(polite.Pace, "ended", ended)
+    act(Example.objects.filter(dataset=dataset))
+    assert found == [False]
 
 
 def test_edit_keeps_the_first_content_once(rows, alice, bob):

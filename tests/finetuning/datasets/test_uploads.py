@@ -12,7 +12,7 @@ from django.db import connection
 
 from chat.errors import BusyError, InvalidError, NotFoundError, TooLongError
 from finetuning import datasets
-from finetuning.datasets import uploads
+from finetuning.datasets import care, uploads
 from finetuning.datasets.folders import marks_path, upload_path
 from finetuning.models import Dataset, DatasetImport
 from tests.finetuning.datasets.support import chat_lines, read_upload, upload
@@ -106,6 +106,62 @@ def test_small_file_is_looked_at_with_its_last_part(dataset):
     assert source_import.status == Status.QUEUED
     assert source_import.layout["format_name"] == "chat_messages"
     assert not marks_path(source_import.pk).exists()
+
+
+@pytest.mark.parametrize("size", [1000, PART + 1000])
+def test_upload_whose_receiver_died_with_the_last_part_is_moved_on(dataset, monkeypatch, size):
+    """Nothing is missing, so no tab would send a part again; a worker reads it to its end."""
+    content = make_content(size).rpartition(b"\n")[0]
+    source_import = datasets.start_upload(dataset, file_name="rows.jsonl", size=len(content), user=None)
+    first, *others = range(1, datasets.count_parts(source_import) + 1)
+    for number in others:
+        datasets.receive_part(source_import, number, part_of(content, number))
+    care.tend()
+    source_import.refresh_from_db()
+    assert source_import.status == Status.RECEIVING, "a part is missing"
+    sent: list[object] = []
+    monkeypatch.setattr(uploads, "send", lambda task, row_id: sent.append((task, row_id)))
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads, "_finish", lambda source_import: None)
+        datasets.receive_part(source_import, first, part_of(content, first))
+    care.tend()
+    source_import.refresh_from_db()
+    assert source_import.status == Status.QUEUED
+    assert not marks_path(source_import.pk).exists()
+    assert sent == [("run_import", source_import.pk)]
+    datasets.run_import(source_import.pk)
+    source_import.refresh_from_db()
+    assert source_import.status == Status.SUCCEEDED
+
+
+def test_upload_that_is_moved_on_beside_its_receiver_goes_on_once(dataset, monkeypatch):
+    """The receiver is looking at the file when the worker finds that all of it is here."""
+    real = uploads.describe_examined
+
+    def look(source_import):
+        care.tend()
+        return real(source_import)
+
+    monkeypatch.setattr(uploads, "describe_examined", look)
+    source_import = upload(dataset, "\n".join(chat_lines(20)).encode())
+    assert source_import.status == Status.QUEUED
+    datasets.run_import(source_import.pk)
+    source_import.refresh_from_db()
+    assert (source_import.status, source_import.rows_added) == (Status.SUCCEEDED, 20)
+
+
+def test_receiver_of_the_last_part_hears_that_all_is_here_although_a_worker_was_faster(three_parts, monkeypatch):
+    source_import, content = three_parts
+    real = uploads._write_part
+
+    def write(*arguments):
+        real(*arguments)
+        care.tend()
+
+    monkeypatch.setattr(uploads, "_write_part", write)
+    received = [datasets.receive_part(source_import, number, part_of(content, number)) for number in (1, 2, 3)]
+    assert received == [[1], [1, 2], [1, 2, 3]]
+    assert source_import.status == Status.QUEUED
 
 
 @pytest.mark.parametrize("name", ["rows.zip", "rows.jsonl.gz", "a\\b\\rows.tar", "ROWS.7Z"])

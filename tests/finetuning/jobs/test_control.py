@@ -11,11 +11,12 @@ from django.utils import timezone
 
 from chat.errors import ForbiddenError, InvalidError
 from finetuning.jobs import cancel_job, create_job, resume_job, retry_job, set_priority, start_job
+from finetuning.jobs.specs import resolved
 from finetuning.jobs.states import Status
 from finetuning.models import FineTuningJob
 from models_hub.models import Connection, RegisteredModel
 from tests.finetuning.ground import QUICK, make_model
-from tests.finetuning.job_rows import make_job, make_result
+from tests.finetuning.job_rows import PREFLIGHT, make_job, make_result
 from tests.finetuning.jobs.test_leases import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -201,6 +202,28 @@ def test_retry_takes_what_the_failure_suggests_and_is_one_job(admin_user, base, 
     assert (first.retry_of, first.hyperparameters) == (failed, {**QUICK, **suggestion})
     cancel_job(first)
     assert retry_job(failed, user=admin_user).pk != first.pk
+
+
+OUT_OF_MEMORY = {"error_code": "out_of_memory", "error_message": "Too much."}
+
+
+def test_resumed_evaluation_that_took_too_much_memory_has_smaller_batches(alice):
+    suggestion = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 4}
+    fields = {"preflight": PREFLIGHT, "hyperparameters": {"max_steps": 3}, "error_details": {"suggestion": suggestion}}
+    job = make_job(alice, Status.FAILED, **fields, **OUT_OF_MEMORY)
+    make_result(job, is_evaluated=False)
+    job = resume_job(job)
+    assert (job.status, job.hyperparameters) == (Status.QUEUED, {"max_steps": 3, "per_device_eval_batch_size": 4})
+    values = resolved(job)  # of which the next suggestion is made
+    assert values.for_less_memory(is_evaluation=True) == {"per_device_eval_batch_size": 2}
+    assert values.per_device_train_batch_size == 4
+
+
+def test_resumed_training_keeps_its_settings(alice):
+    """Its checkpoint goes on with those it was begun with."""
+    details = {"suggestion": {"per_device_eval_batch_size": 4}}
+    job = make_job(alice, Status.FAILED, preflight=PREFLIGHT, error_details=details, **OUT_OF_MEMORY)
+    assert resume_job(job).hyperparameters == {}
 
 
 def test_running_job_is_not_tried_again(alice):

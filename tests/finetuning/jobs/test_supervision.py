@@ -274,7 +274,8 @@ def test_child_killed_by_the_kernel_for_memory_is_explained_and_tried_again_at_h
         wait_for(job, lambda job: job.status == Status.FAILED)
     assert job.error_code == "out_of_memory"
     assert "ran out of memory" in job.error_message
-    assert job.error_details["suggestion"] == {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    smaller = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "per_device_eval_batch_size": 4}
+    assert job.error_details["suggestion"] == smaller
     again = retry_job(job, user=None)
     assert again.hyperparameters["per_device_train_batch_size"] == 2
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from finetuning.jobs import work
+from finetuning.jobs import retry_job, work
 from finetuning.models import Evaluation, FineTuningJob, Lineage
 from models_hub.models import CANDIDATE, PRODUCTION, RegisteredModel
-from tests.finetuning.ground import make_job
+from tests.finetuning.ground import QUICK, make_job
 
 Status = FineTuningJob.Status
 
@@ -42,3 +42,25 @@ def test_job_goes_from_rows_to_a_version_that_answers(base, conversations, child
     evaluation = Evaluation.objects.get(version=version)
     assert evaluation.status == Evaluation.Status.COMPLETE
     assert {answer["source"] for answer in evaluation.answers} == {"fixed", "sample", "held out"}
+
+
+def test_check_that_runs_out_of_memory_is_tried_again_with_less(base, conversations, child, monkeypatch):
+    """Whoever asks: the suggestion is where that of a failed training is."""
+    suggestion = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    error = {"code": "out_of_memory", "message": "Too much.", "suggestion": suggestion}
+    monkeypatch.setattr(work.Supervision, "run", lambda _self: {"errors": [error], "samples": []})
+    job = make_job(conversations)
+    assert work.validate(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.error_code) == (Status.FAILED, "preflight")
+    assert job.error_details == {"errors": [error], "suggestion": suggestion}
+    assert retry_job(job, user=None).hyperparameters == {**QUICK, **suggestion}
+
+
+def test_check_that_finds_other_errors_suggests_nothing(base, conversations, child, monkeypatch):
+    error = {"code": "disk", "message": "Too small."}
+    monkeypatch.setattr(work.Supervision, "run", lambda _self: {"errors": [error], "samples": []})
+    job = make_job(conversations)
+    assert work.validate(job.pk)
+    job.refresh_from_db()
+    assert job.error_details == {"errors": [error]}

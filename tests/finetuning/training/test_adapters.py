@@ -73,6 +73,18 @@ def test_result_and_gradients_are_pefts_in_float32(bias, shape):
     torch.testing.assert_close(our_grads, their_grads)
 
 
+def test_base_in_bfloat16_without_autocast_goes_pefts_way():
+    """As frozen weights are stored beside an adapter in float32."""
+    x = torch.randn(ROWS, INPUTS, dtype=torch.bfloat16)
+    found = []
+    for model in (adapted(rounding_once(config())), adapted(config())):
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16)
+        found.append(model(x))
+    assert torch.equal(*found)
+
+
 def test_switched_off_and_merged_it_is_the_base():
     x = torch.randn(ROWS, INPUTS)
     model = adapted(rounding_once(config()))

@@ -214,7 +214,8 @@ def test_out_of_memory_carries_what_to_change(data, tmp_path, run_here, monkeypa
     run_here(folder)
     last = read_events(folder)[-1]
     assert last["code"] == "out_of_memory"
-    assert last["details"]["suggestion"] == {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+    halved = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8, "per_device_eval_batch_size": 4}
+    assert last["details"]["suggestion"] == halved
 
 
 def test_error_nobody_thought_of_is_in_the_log_too(data, tmp_path, run_here, monkeypatch):

@@ -7,12 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM
 
 from finetuning.training.answers import write_answers
+from finetuning.training.errors import TrainingMemoryError
 from finetuning.training.evaluation import Evaluation, evaluate
 from finetuning.training.general import load_general_texts
 from finetuning.training.loading import load_base
+from finetuning.training.masked_lm import HEADS
 from finetuning.training.rendering import ChatRenderer
 from finetuning.training.runs import RunOptions
 from finetuning.training.specs import Spec
@@ -43,6 +46,7 @@ def train(folder: Path, base: Path, contents, *, method="lora_sft", kind="chat",
 def evaluate_by(
     folder: Path, base: Path, tuned: Path, contents, *, method="lora_sft", kind="chat", **more
 ) -> Evaluation:
+    folder.mkdir(exist_ok=True)
     files = {"test": write_rows(folder / "test.jsonl", contents)}
     more.setdefault("hyperparameters", {"precision": "float32"})
     write_spec(
@@ -229,6 +233,77 @@ def test_filler_of_masked_tokens_is_measured(encoder, tmp_path):
     assert evaluation.before == {} and evaluation.after["perplexity"] < 5
     again = evaluate_by(tmp_path, tuned, tuned, contents, method="masked_lm", kind="text")
     assert again.before == again.after == evaluation.after
+
+
+def test_filler_of_masked_tokens_without_held_out_texts_has_no_figures(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr("finetuning.training.encoder_evaluation.load_base", filler(encoder))
+    evaluation = evaluate_by(tmp_path, encoder, encoder, [], method="masked_lm", kind="text")
+    assert evaluation.before == evaluation.after == {} and codes(evaluation) == {"few_held_out"}
+
+
+def test_rows_that_cannot_be_used_give_no_figures(base, tuned, tmp_path):
+    for method, kind, contents in (
+        ("dpo", "preference", [{**pair(1), "rejected": pair(1)["chosen"]}]),
+        ("lora_sft", "chat", [{"messages": []}, {"messages": [{"role": "user", "content": "a"}]}]),
+    ):
+        evaluation = evaluate_by(tmp_path / method, base, tuned, contents, method=method, kind=kind)
+        assert evaluation.before == evaluation.after == {} and evaluation.general_after["perplexity"] > 0
+
+
+def test_rated_answer_is_measured_though_its_neighbour_is_too_long(base, tmp_path):
+    rows = [rated(p) for p in range(6)]
+    rows[3]["completion"][0]["content"] = "word " * 300
+    evaluation = evaluate_by(tmp_path, base, base, rows, method="kto", kind="kto")
+    assert evaluation.after["rows"] == 5
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "content"),
+    [
+        ("lora_sft", "chat", {"messages": conversation("code 1", "blue")}),
+        ("dpo", "preference", pair(1)),
+        ("masked_lm", "text", {"text": "the cat sat"}),
+    ],
+)
+def test_evaluation_out_of_memory_asks_for_smaller_batches_of_it(
+    base, encoder, tmp_path, monkeypatch, method, kind, content
+):
+    def exhaust(*_arguments, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    for name in (
+        "sft.SftObjective.evaluate",
+        "preferences.Answers.log_probabilities",
+        "masked_lm.MaskedLmObjective._loss",
+    ):
+        monkeypatch.setattr(f"finetuning.training.{name}", exhaust)
+    monkeypatch.setattr("finetuning.training.encoder_evaluation.load_base", filler(encoder))
+    tuned = encoder if method == "masked_lm" else base
+    with pytest.raises(TrainingMemoryError) as caught:
+        values = {"per_device_eval_batch_size": 8, "precision": "float32"}
+        evaluate_by(tmp_path, tuned, tuned, [content], method=method, kind=kind, hyperparameters=values)
+    assert caught.value.details["suggestion"] == {"per_device_eval_batch_size": 4}
+
+
+def filler(encoder: Path):
+    """Loads it with a head, though an untrained one."""
+    return lambda _folder, kind, **_: load_base(encoder, kind, fresh=HEADS)
+
+
+def test_answers_are_written_in_batches_of_an_evaluation(base, tuned, tmp_path, monkeypatch):
+    from finetuning.training import answers
+
+    sizes = []
+    go_on = answers._continue
+
+    def record(model, renderer, prompts, *arguments):
+        sizes.append(len(prompts))
+        return go_on(model, renderer, prompts, *arguments)
+
+    monkeypatch.setattr(answers, "_continue", record)
+    values = {"precision": "float32", "per_device_eval_batch_size": 3}
+    evaluate_by(tmp_path, base, tuned, chats(WORD[:2]), hyperparameters=values)
+    assert max(sizes) == 3
 
 
 def test_child_evaluates(base, tuned, tmp_path):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from finetuning.pages.job_words import FIELDS, REASONS
 from finetuning.training.hyperparameters import Hyperparameters, Method
 
 
@@ -70,9 +71,26 @@ def test_less_memory_keeps_the_effective_batch():
     values = Hyperparameters(per_device_train_batch_size=4, gradient_accumulation_steps=4)
     smaller = Hyperparameters.from_dict({**values.to_dict(), **values.for_less_memory()})
     assert (smaller.per_device_train_batch_size, smaller.effective_batch_size) == (2, 16)
+    assert smaller.per_device_eval_batch_size == 4
 
 
 def test_less_memory_ends_with_shorter_rows():
-    assert Hyperparameters(per_device_train_batch_size=1).for_less_memory() == {"gradient_checkpointing": True}
-    last = Hyperparameters(per_device_train_batch_size=1, gradient_checkpointing=True, max_length=64)
+    ones = {"per_device_train_batch_size": 1, "per_device_eval_batch_size": 1}
+    assert Hyperparameters(**ones).for_less_memory() == {"gradient_checkpointing": True}
+    last = Hyperparameters(**ones, gradient_checkpointing=True, max_length=64)
     assert last.for_less_memory() == {"max_length": 32}
+
+
+def test_less_memory_for_an_evaluation_leaves_the_training_alone():
+    values = Hyperparameters(per_device_eval_batch_size=64, max_length=64)
+    assert values.for_less_memory(is_evaluation=True) == {"per_device_eval_batch_size": 32}
+    alone = Hyperparameters(per_device_eval_batch_size=1, max_length=64)
+    assert alone.for_less_memory(is_evaluation=True) == {"max_length": 32}
+    assert Hyperparameters(per_device_eval_batch_size=1).for_less_memory(is_evaluation=True) == {}
+
+
+def test_form_says_of_each_method_what_becomes_of_a_long_row():
+    for method, sentence in REASONS["max_length"].items():
+        is_left_out = method in (Method.DPO, Method.KTO)
+        assert ("left out" in sentence, "is cut." in sentence) == (is_left_out, not is_left_out)
+    assert REASONS["max_length"].keys() == set(Method) and "cut" not in FIELDS["max_length"].help

@@ -156,8 +156,31 @@ def test_out_of_memory_says_what_to_change(store, exhaust):
     model = toy_model()
     with pytest.raises(TrainingMemoryError) as caught:
         run_toy(model, ToyObjective(model, before_loss=exhaust), store)
-    assert caught.value.details["suggestion"] == {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
+    halved = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "per_device_eval_batch_size": 4}
+    assert caught.value.details["suggestion"] == halved
     assert "per_device_train_batch_size 1" in caught.value.message
+
+
+@pytest.mark.parametrize("where", ["prepare", "evaluate"])
+def test_out_of_memory_without_gradients_halves_the_batch_of_evaluations_alone(store, monkeypatch, where):
+    model = toy_model()
+    monkeypatch.setattr(ToyObjective, where, lambda *_: out_of_cuda_memory())
+    with pytest.raises(TrainingMemoryError, match="of an evaluation") as caught:
+        run_toy(model, ToyObjective(model), store)
+    assert caught.value.details["suggestion"] == {"per_device_eval_batch_size": 4}
+
+
+def test_step_begins_with_all_of_its_batches(store, monkeypatch):
+    model, begun = toy_model(), []
+    monkeypatch.setattr(
+        ToyObjective, "begin_step", lambda self, batches, check: begun.append((list(batches), self.seen[:]))
+    )
+    objective = ToyObjective(model, rows=24)
+    run_toy(model, objective, store, values=replace(VALUES, max_steps=2))
+    assert [len(batches) for batches, _ in begun] == [1, 2, 2]  # the longest batch, and two steps
+    for batches, seen_before in begun:
+        start = len(seen_before)
+        assert objective.seen[start : start + len(batches)] == batches
 
 
 def test_other_errors_are_not_called_out_of_memory(store):

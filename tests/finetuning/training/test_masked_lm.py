@@ -95,6 +95,12 @@ def test_loss_is_that_of_full_logits(base):
     assert torch.allclose(objective._loss(batch), expected, rtol=1e-5)
 
 
+def test_held_out_texts_without_a_word_are_done_without(base, tmp_path):
+    values, options = replace(VALUES, max_steps=1), RunOptions(folder=tmp_path)
+    outcome = train_masked_lm(base, TEXTS, held_out=["", ""], hyperparameters=values, options=options)
+    assert outcome.result.evaluations == [] and outcome.folders
+
+
 def test_texts_without_a_word_are_refused(base, tmp_path):
     with pytest.raises(DataError, match="masked"):
         train(base, tmp_path, texts=["", ""])

@@ -53,6 +53,34 @@ def test_two_processes_have_the_losses_of_one_with_twice_the_accumulation(data, 
     assert held_out[0] == pytest.approx(held_out[1], rel=1e-3)
 
 
+def test_distance_of_a_kto_step_is_that_of_all_processes(data, tmp_path):
+    """Each has two batches of one row: alone it would cut off another distance at 0."""
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": f"code {number}"}],
+            "completion": [{"role": "assistant", "content": "blue" if number % 2 else "red"}],
+            "label": bool(number % 2),
+        }
+        for number in range(10)
+    ]
+    curves = []
+    for processes, accumulation in ((2, 2), (1, 4)):
+        values = {**VALUES, "learning_rate": 0.01, "gradient_accumulation_steps": accumulation}
+        folder = write_spec(
+            tmp_path / str(processes) / "run",
+            mode="train",
+            method="kto",
+            kind="kto",
+            base=data / "base",
+            files={"train": write_rows(tmp_path / "rated.jsonl", rows)},
+            hyperparameters={**values, "per_device_train_batch_size": 1},
+            processes=processes,
+        )
+        assert run_child(folder)["event"] == "Succeeded", (folder / "log.txt").read_text()
+        curves.append([loss for _, loss in curve(read_events(folder))])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3) and len({round(loss, 3) for loss in curves[0]}) > 4
+
+
 def test_only_the_first_process_writes(two):
     names = [event["event"] for event in read_events(two)]
     assert names.count("Started") == names.count("Succeeded") == 1 and names.count("StepDone") == 8

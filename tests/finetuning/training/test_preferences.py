@@ -9,15 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from finetuning.training.errors import DataError
+from finetuning.training.errors import DataError, TemplateError
 from finetuning.training.hyperparameters import Hyperparameters, Method
 from finetuning.training.preference_losses import dpo_losses, kto_losses
-from finetuning.training.preferences import PreferencePair, RatedAnswer, train_preferences
+from finetuning.training.preferences import (
+    PreferencePair,
+    RatedAnswer,
+    render_rows,
+    train_preferences,
+    with_mismatched,
+)
+from finetuning.training.rendering import ChatRenderer
 from finetuning.training.runs import RunOptions
 from finetuning.training.sft import train_sft
 from models_hub.engine.loading import load_folder
 from models_hub.engine.options import Task
-from tests.finetuning.training.builders import conversation, save_base
+from tests.finetuning.training.builders import build_tokenizer, conversation, save_base
 from tests.finetuning.training.toys import StopAfter
 
 VALUES = Hyperparameters.for_method(
@@ -38,6 +45,10 @@ def prompt(number: int) -> list[dict]:
 PAIRS = [PreferencePair(prompt(p), "blue", "red") for p in range(8)]
 RATED = [RatedAnswer(prompt(p), "blue" if p % 2 else "red", is_desirable=bool(p % 2)) for p in range(8)]
 methods = pytest.mark.parametrize("rows", [PAIRS, RATED], ids=["dpo", "kto"])
+
+
+def nothing() -> None:
+    """Nobody asks to stop."""
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +115,80 @@ def test_pair_of_equal_sides_and_rows_too_long_are_excluded_and_named(base, tmp_
     rows = [*PAIRS, PreferencePair(prompt(1), "same", "same"), PreferencePair(prompt(1), "word " * 60, "red")]
     outcome = train(base, tmp_path, rows, values=replace(VALUES, max_steps=1, max_length=80))
     assert [excluded.row for excluded in outcome.excluded] == [8, 9]
+
+
+def too_long(number: int) -> RatedAnswer:
+    return RatedAnswer(prompt(number), "word " * 60, is_desirable=True)
+
+
+@pytest.mark.parametrize("place", [0, 3, len(RATED)])
+def test_rated_answer_before_one_that_is_too_long_is_trained_on(base, tmp_path, place):
+    rows = [*RATED[:place], too_long(place), *RATED[place:]]
+    outcome = train(base, tmp_path, rows, values=replace(VALUES, max_steps=1, max_length=80))
+    assert [excluded.row for excluded in outcome.excluded] == [place]
+
+
+def test_mismatched_answer_is_that_of_the_next_row_cut_to_what_fits(base):
+    tokenizer = build_tokenizer()
+    renderer = ChatRenderer(tokenizer)
+    rows = [RatedAnswer(prompt(1) * 9, "red", True), too_long(2), RatedAnswer(prompt(3), "blue", False)]
+    limit = len(renderer.render_prompt(rows[0].prompt)) + 10
+    rendered = with_mismatched(
+        renderer, rows, render_rows(renderer, rows, max_length=limit, check=nothing), max_length=limit, check=nothing
+    )
+    assert rendered.kept == [0, 1, 2]
+    written = [tokenizer.decode(other.input_ids[other.is_trained]) for _, other in rendered.groups]
+    assert written[0].startswith("word word") and written[1:] == ["blue<|im_end|>", "red<|im_end|>"]
+    assert len(rendered.groups[0][1]) == limit
+
+
+def test_answer_that_a_prompt_cannot_be_given_is_passed_over(base, monkeypatch):
+    renderer = ChatRenderer(build_tokenizer())
+    rendered = render_rows(renderer, RATED, max_length=256, check=nothing)
+    render = ChatRenderer.render
+
+    def refuse_red(self, messages):
+        if messages[-1]["content"] == "red":
+            raise TemplateError("It does not take this.")
+        return render(self, messages)
+
+    monkeypatch.setattr(ChatRenderer, "render", refuse_red)
+    groups = with_mismatched(renderer, RATED, rendered, max_length=256, check=nothing).groups
+    assert len(groups) == len(RATED)
+    assert {renderer.tokenizer.decode(other.input_ids[other.is_trained]) for _, other in groups} == {"blue<|im_end|>"}
+
+
+@methods
+def test_one_batch_of_four_trains_like_four_of_one(base, tmp_path, rows):
+    """KTO's distance to the reference is that of the whole step: of a batch of one it would be another objective."""
+    outcomes = []
+    for size, steps in ((4, 1), (1, 4)):
+        values = replace(VALUES, per_device_train_batch_size=size, gradient_accumulation_steps=steps, lora_dropout=0.0)
+        outcomes.append(train(base, tmp_path / f"of-{size}", rows, values=values))
+    losses = [[evaluation["eval_loss"] for evaluation in outcome.result.evaluations] for outcome in outcomes]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[0][-1] < losses[0][0]
+    assert outcomes[0].result.train_loss == pytest.approx(outcomes[1].result.train_loss, rel=1e-3)
+
+
+@methods
+def test_batch_of_evaluations_changes_no_figure(base, tmp_path, rows):
+    figures = [
+        train(
+            base, tmp_path / str(size), rows, values=replace(VALUES, per_device_eval_batch_size=size)
+        ).result.evaluations
+        for size in (4, 1)
+    ]
+    for one, other in zip(*figures, strict=True):
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-5)
+
+
+@methods
+def test_held_out_rows_that_cannot_be_used_are_done_without(base, tmp_path, rows):
+    endless = replace(rows[0], prompt=conversation("word " * 300, "what?", "x"))
+    options = RunOptions(folder=tmp_path)
+    values = replace(VALUES, max_steps=1)
+    outcome = train_preferences(base, rows, held_out=[endless], hyperparameters=values, options=options)
+    assert outcome.result.evaluations == [] and [excluded.row for excluded in outcome.held_out_excluded] == [0]
 
 
 def test_ratings_of_one_kind_are_refused(base, tmp_path):

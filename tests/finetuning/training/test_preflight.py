@@ -149,6 +149,16 @@ def test_r3_rows_with_system_prompts_of_their_own_are_named(base, tmp_path):
     assert "own_system_prompts" not in codes(report_on(tmp_path, base, same, system_prompt="Be brief.")["warnings"])
 
 
+@pytest.mark.parametrize(("method", "kind"), [("dpo", "preference"), ("kto", "kto")])
+def test_r3_compared_answers_with_system_prompts_of_their_own_are_named(base, tmp_path, method, kind):
+    contents = [pair(p) if method == "dpo" else rated(p, is_good=p % 2 == 0) for p in range(12)]
+    for content in contents[:3]:
+        content["prompt"].insert(0, {"role": "system", "content": "Be long."})
+    report = report_on(tmp_path, base, contents, method=method, kind=kind, system_prompt="Be brief.")
+    (finding,) = [finding for finding in report["warnings"] if finding["code"] == "own_system_prompts"]
+    assert finding["message"].startswith("3 of 12 rows")
+
+
 def test_r3_base_trained_with_another_system_prompt_is_named(tmp_path):
     ours = save_base(tmp_path / "base")
     trained_with = ChatRenderer(build_tokenizer(), system_prompt="Be long.").template_hash
@@ -205,15 +215,18 @@ def test_r9_no_row_that_can_be_used_forbids_the_run(base, tmp_path):
     assert "most_rows_excluded" in codes(report["errors"]) and report["excluded_codes"] == {"trained_share": 12}
 
 
-@pytest.mark.parametrize("where", ["loss", "evaluate"])
-def test_r10_what_does_not_fit_into_memory_is_known_before_the_run(base, tmp_path, monkeypatch, where):
+HALF = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 8, "per_device_eval_batch_size": 4}
+
+
+@pytest.mark.parametrize(("where", "suggestion"), [("loss", HALF), ("evaluate", {"per_device_eval_batch_size": 4})])
+def test_r10_what_does_not_fit_into_memory_is_known_before_the_run(base, tmp_path, monkeypatch, where, suggestion):
     def exhaust(*_arguments):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(f"finetuning.training.sft.SftObjective.{where}", exhaust)
     report = report_on(tmp_path, base, chats(code_words(12)), held_out=chats(code_words(2)))
     (finding,) = report["errors"]
-    assert finding["code"] == "out_of_memory" and finding["suggestion"]["per_device_train_batch_size"] == 2
+    assert (finding["code"], finding["suggestion"]) == ("out_of_memory", suggestion)
 
 
 def test_r10_longest_batch_and_one_evaluation_batch_are_tried(base, tmp_path, monkeypatch):
@@ -239,6 +252,16 @@ def test_r16_ratings_of_one_kind_forbid_the_run(base, tmp_path):
     contents = [rated(p, is_good=True) for p in range(60)]
     report = report_on(tmp_path, base, contents, method="kto", kind="kto")
     assert codes(report["errors"]) == {"one_rating"} and report["labels"] == {"good": 60}
+
+
+def test_rated_answer_is_left_out_for_its_own_length_alone(base, tmp_path):
+    """Its loss needs an answer that belongs to another row: which one does not matter."""
+    contents = [rated(p, is_good=p % 4 < 2) for p in range(20)]
+    for content in contents[::3]:
+        content["completion"][0]["content"] = "word " * 60
+    report = report_on(tmp_path, base, contents, method="kto", kind="kto", hyperparameters={"max_length": 80})
+    assert [item["row"] for item in report["excluded"]] == list(range(0, 20, 3))
+    assert report["errors"] == [] and report["sequences"] == 13
 
 
 @pytest.mark.parametrize(("good", "bad"), [(30, 30), (40, 20), (12, 48), (50, 10), (32, 28)])
@@ -315,6 +338,31 @@ def test_texts_for_masking_are_checked_too(encoder, tmp_path):
 def test_held_out_rows_that_are_trained_on_are_named(base, tmp_path):
     report = report_on(tmp_path, base, chats(code_words(12)), held_out=chats(code_words(2)))
     assert "leak" in codes(report["warnings"])
+
+
+def unusable(kind: str) -> dict:
+    if kind == "chat":
+        return {"messages": conversation("a", "b", weight=0)}
+    return {"text": "\u200b"} if kind == "text" else pair(1, "same", "same") if kind == "preference" else {"no": "form"}
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [("lora_sft", "chat"), ("dpo", "preference"), ("kto", "kto"), ("masked_lm", "text")]
+)
+def test_held_out_rows_of_which_none_can_be_used_are_named_and_done_without(base, encoder, tmp_path, method, kind):
+    contents = {
+        "chat": chats(code_words(12)),
+        "preference": [pair(p) for p in range(12)],
+        "kto": [rated(p, is_good=p % 2 == 0) for p in range(12)],
+        "text": [{"text": f"the cat sat on the mat {p}"} for p in range(12)],
+    }[kind]
+    held_out = [unusable(kind)] * 2
+    folder = encoder if kind == "text" else base
+    report = report_on(tmp_path, folder, contents, held_out=held_out, method=method, kind=kind)
+    assert (report["errors"], report["excluded"], report["rows"]) == ([], [], 12)
+    (finding,) = [finding for finding in report["warnings"] if finding["code"] == "held_out_unusable"]
+    assert finding["message"].startswith("None of the 2 held-out rows")
+    assert "no_validation" not in codes(report["warnings"]) and report["estimate"]["seconds"] > 0
 
 
 def test_base_that_is_not_there_forbids_the_run(tmp_path):

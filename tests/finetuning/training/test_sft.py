@@ -230,6 +230,12 @@ def test_no_trainable_row_is_refused(base, tmp_path):
         train(base, tmp_path, data=[conversation("a", "b", weight=0)])
 
 
+def test_held_out_rows_that_cannot_be_used_are_done_without(base, tmp_path):
+    outcome = train(base, tmp_path, held_out=[conversation("a", "b", weight=0)], values=replace(VALUES, max_steps=1))
+    assert outcome.result.evaluations == [] and outcome.folders
+    assert [excluded.code for excluded in outcome.held_out.excluded] == ["trained_share"]
+
+
 def test_checkpointing_gradients_changes_no_result(base, tmp_path):
     values = replace(VALUES, max_steps=3)
     plain = train(base, tmp_path / "plain", values=values)
