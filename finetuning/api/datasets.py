@@ -276,7 +276,7 @@ def list_versions(request: HttpRequest, dataset_id: int, query: Query[ListQuery]
 
 @router.post("/{int:dataset_id}/versions", response={201: schemas.Version}, summary="Freeze a version")
 def freeze(request: HttpRequest, dataset_id: int, body: Freezing) -> Status[dict[str, Any]]:
-    """Of the approved rows; at least 10 must be for training. When the newest holds exactly these: 409, `unchanged`."""
+    """Of the approved rows; there must be at least 10. When the newest holds exactly these: 409, `unchanged`."""
     version = datasets.freeze(_get(request, dataset_id), user=request.auth, **body.dict())
     return Status(201, version_to_dict(version))
 

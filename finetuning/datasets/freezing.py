@@ -20,16 +20,15 @@ from finetuning.datasets.folders import SPLITS, dataset_folder, dataset_lock
 from finetuning.datasets.imports import Status as ImportStatus
 from finetuning.datasets.polite import politely
 from finetuning.datasets.snapshots import Snapshot, write_snapshot
-from finetuning.formats.splits import DEFAULT_SHARES, TRAIN, SplitItem, assign_splits
+from finetuning.formats.splits import DEFAULT_SHARES, TRAIN
 from finetuning.models import Dataset, DatasetImport, DatasetVersion, Example, VersionContributor
 
 log = structlog.get_logger(__name__)
 Status = DatasetVersion.Status
-MIN_TRAINED = 10  # what a training asks for, and OpenAI's own minimum; fewer teach nothing
+MIN_ROWS = 10  # OpenAI's own minimum, held-out ones included; fewer teach nothing
 DEFAULT_SEED = 42
 MAX_SEED = 2**31 - 1
 COMPARED_AT_ONCE = 20_000
-SPLIT_AT_ONCE = 1000
 
 
 class _TooFewError(Exception):
@@ -154,7 +153,7 @@ def _begin(
     chosen = _shares(shares)
     if not 0 <= seed <= MAX_SEED:
         raise InvalidError(f"A seed is a whole number from 0 to {MAX_SEED}.")
-    _check_rows(dataset, seed=seed, shares=chosen)
+    _check_rows(dataset)
     with transaction.atomic():
         locked = Dataset.objects.select_for_update().filter(pk=dataset.pk, deleted_at=None).first()
         if locked is None:
@@ -179,29 +178,14 @@ def _shares(shares: Mapping[str, float] | None) -> dict[str, float]:
     return check_shares(DEFAULT_SHARES if shares is None else shares)
 
 
-def _check_rows(dataset: Dataset, *, seed: int, shares: Mapping[str, float]) -> None:
-    """Of many rows, which are enough unless a few groups have nearly all of them, the version itself says it."""
-    rows = approved_rows(dataset)
-    if len(rows.values_list("pk")[: SPLIT_AT_ONCE + 1]) > SPLIT_AT_ONCE:
-        return
-    snapshot = write_snapshot(rows, None, seed=seed, shares=shares)
-    if snapshot.counts[TRAIN] < MIN_TRAINED:
-        raise InvalidError(_too_few(snapshot, shares))
+def _check_rows(dataset: Dataset) -> None:
+    rows = len(approved_rows(dataset).values_list("pk")[:MIN_ROWS])
+    if rows < MIN_ROWS:
+        raise InvalidError(_too_few(rows))
 
 
-def _too_few(snapshot: Snapshot, shares: Mapping[str, float]) -> str:
-    rows, held_out = snapshot.rows, snapshot.rows - snapshot.counts[TRAIN]
-    more = MIN_TRAINED - snapshot.counts[TRAIN]
-    while _count_trained(rows + more, shares) < MIN_TRAINED:
-        more += 1
-    has = f"this dataset has {rows}" + (f", {held_out} of which would be held out" if held_out else "")
-    return f"A version needs at least {MIN_TRAINED} approved rows to train on, and {has}. Approve {more} more."
-
-
-def _count_trained(rows: int, shares: Mapping[str, float]) -> int:
-    """Of rows that each stand alone."""
-    items = [SplitItem(str(number)) for number in range(rows)]
-    return assign_splits(items, seed=DEFAULT_SEED, shares=shares).count(TRAIN)
+def _too_few(rows: int) -> str:
+    return f"A version needs at least {MIN_ROWS} approved rows, and this dataset has {rows}."
 
 
 def check_shares(shares: Mapping[str, float]) -> dict[str, float]:
@@ -250,8 +234,8 @@ def _fresh_folder(path: Path) -> Iterator[None]:
 
 
 def _check_new(version: DatasetVersion, snapshot: Snapshot) -> None:
-    if snapshot.counts[TRAIN] < MIN_TRAINED:
-        raise _TooFewError(_too_few(snapshot, version.shares))
+    if snapshot.rows < MIN_ROWS:
+        raise _TooFewError(_too_few(snapshot.rows))
     newest = newest_version(version.dataset)
     if newest is None or newest.content_hash != snapshot.content_hash:
         return

@@ -42,8 +42,10 @@ class Findings:
 
 
 def check_rows(found: Findings, method: Method, *, rows: int, held_out: int) -> None:
-    if rows < MIN_ROWS:
-        found.fail("too_few_rows", f"There are {rows} rows to train on; at least {MIN_ROWS} are needed.")
+    if not rows or rows + held_out < MIN_ROWS:
+        besides = f" and {held_out} are held out" if held_out else ""
+        sentence = f"There are {rows} rows to train on{besides}; at least {MIN_ROWS} are needed."
+        found.fail("too_few_rows", sentence)
     elif method in (Method.DPO, Method.KTO) and rows < FEW_PREFERENCES:
         found.warn("few_rows", f"{rows} rated rows are few: with less than {FEW_PREFERENCES} little is learnt.")
     if not held_out:

@@ -3,7 +3,7 @@
 import { ApiError } from "./api.js";
 
 const RETRY_MS = [1000, 2000, 4000, 8000, 15000];
-const TRANSIENT = new Set([0, 408, 409, 425, 429, 500, 502, 503, 504]);
+const TRANSIENT = new Set([0, 408, 425, 429, 500, 502, 503, 504]); // 409: it has ended, by another tab say
 
 /** Events: `progress` {sent, size}, `state` {state}: sending, paused, waiting (for the network), done, failed {error}. */
 export class Upload extends EventTarget {

@@ -35,6 +35,13 @@ drafts = [datasets.Draft(check_example(kind, content)[0], line=line) for line, c
 datasets.add_drafts(dataset, drafts, source_import=None, is_approved=False)
 print(dataset.pk)
 """
+CANCEL = """
+import django
+django.setup()
+from finetuning import datasets
+from finetuning.models import DatasetImport
+datasets.cancel_import(DatasetImport.objects.latest("created_at"))
+"""
 PART = 4 * 1024 * 1024
 
 
@@ -158,6 +165,23 @@ def test_upload_waits_for_the_network_and_can_be_paused(page: Page, big_file: Pa
     expect(page.locator("#upload-state")).to_contain_text("cannot be reached")
     page.context.set_offline(False)
     expect(page.get_by_text(re.compile("Queued|Reading"))).to_be_visible()
+
+
+def test_upload_that_was_cancelled_elsewhere_ends_here_too(
+    page: Page, site: Site, big_file: Path, complaints: list[str]
+):
+    parts = Parts(page)
+    parts.hold_from = 2
+    page.goto("/datasets/new/")
+    choose(page, big_file)
+    page.get_by_role("button", name="Upload", exact=True).click()
+    expect(page.locator("#upload-figures")).to_contain_text("4 MB of")
+    page.get_by_role("button", name="Pause").click()
+    site.run(CANCEL)
+    parts.hold_from = 0
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text("This upload has ended. Start a new one.")).to_be_visible()
+    forget_refusals(complaints, 409)
 
 
 def test_refusal_of_an_upload_is_shown_beside_the_field(page: Page, fill, tmp_path: Path, complaints: list[str]):

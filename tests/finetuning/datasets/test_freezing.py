@@ -198,45 +198,16 @@ def test_whose_rows_a_version_holds_is_kept_with_it(hundred, alice, bob):
     assert every_row(version)[-3]["conversation"] == str(talk)
 
 
-def test_training_needs_what_freezing_asks_for():
-    assert freezing.MIN_TRAINED == checks.MIN_ROWS
-
-
-@pytest.mark.parametrize(
-    ("shares", "least"),
-    [({}, 10), (None, 11), ({"validation": 0.2}, 12), ({"validation": 0.1, "test": 0.1}, 12), ({"test": 0.9}, 95)],
-)
-def test_so_many_rows_are_the_least_that_ten_are_left_to_train_on(dataset, shares, least):
-    fill(dataset, [chat_draft(number) for number in range(least - 1)])
-    with pytest.raises(InvalidError, match=rf"this dataset has {least - 1}(,.*held out)?\. Approve 1 more\."):
-        datasets.freeze(dataset, user=None, shares=shares)
-    fill(dataset, [chat_draft(least)])
-    version = datasets.freeze_now(dataset, user=None, shares=shares)
-    assert (version.rows, version.counts["train"]) == (least, 10)
-
-
-def test_sentence_says_how_many_rows_are_missing(dataset):
-    fill(dataset, [chat_draft(number) for number in range(3)])
-    with pytest.raises(InvalidError) as refusal:
+def test_ten_rows_are_the_least(dataset):
+    fill(dataset, [chat_draft(number) for number in range(9)])
+    with pytest.raises(InvalidError, match="at least 10 approved rows, and this dataset has 9"):
         datasets.freeze(dataset, user=None)
-    assert refusal.value.message == (
-        "A version needs at least 10 approved rows to train on, and this dataset has 3, 1 of which would be held out. "
-        "Approve 8 more."
-    )
+    fill(dataset, [chat_draft(9)])
+    assert datasets.freeze_now(dataset, user=None).rows == 10
 
 
-def test_rows_of_one_conversation_that_is_held_out_are_not_trained_on(dataset, monkeypatch):
-    """Only the split itself shows it; of many rows the version says it, as a worker finds it."""
-    fill(dataset, [chat_draft(number, group=f"talk {number // 10}") for number in range(15)])
-    shares = {"validation": 0.5}
-    with pytest.raises(InvalidError, match="Approve"):
-        datasets.freeze(dataset, user=None, shares=shares)
-    monkeypatch.setattr(freezing, "SPLIT_AT_ONCE", 5)
-    version = datasets.freeze(dataset, user=None, shares=shares)
-    datasets.freeze_version(version.pk)
-    version.refresh_from_db()
-    assert version.status == Status.FAILED
-    assert "at least 10 approved rows to train on" in version.error_message
+def test_what_can_be_frozen_can_be_trained_on():
+    assert freezing.MIN_ROWS == checks.MIN_ROWS
 
 
 @pytest.mark.parametrize(

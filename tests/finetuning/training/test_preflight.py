@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from finetuning.training.checks import Findings, check_rows
+from finetuning.training.hyperparameters import Method
 from finetuning.training.preflight import preflight
 from finetuning.training.rendering import ChatRenderer
 from finetuning.training.runs import RunOptions
@@ -288,6 +290,13 @@ def test_too_few_rows_forbid_the_run_and_few_preferences_are_named(base, tmp_pat
     assert few["errors"] == [] and "few_rows" in codes(few["warnings"])
     pairs = [pair(p) for p in range(60)]
     assert "few_rows" not in codes(report_on(tmp_path, base, pairs, method="dpo", kind="preference")["warnings"])
+
+
+@pytest.mark.parametrize(("rows", "held_out", "is_enough"), [(9, 1, True), (8, 1, False), (0, 12, False)])
+def test_held_out_rows_count_towards_the_least(rows, held_out, is_enough):
+    found = Findings()
+    check_rows(found, Method.LORA_SFT, rows=rows, held_out=held_out)
+    assert ("too_few_rows" not in codes(found.errors)) is is_enough
 
 
 def test_better_answers_that_are_the_longer_ones_are_named(base, tmp_path):
