@@ -112,7 +112,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.subscriptions.add(frame.conversation_id)
         self.subscriptions.put(
             events.ConversationSubscribed(
-                conversation_id=str(frame.conversation_id), running=shown.running, request_id=frame.request_id
+                conversation_id=str(frame.conversation_id),
+                current_leaf_id=shown.current_leaf_id,
+                running=shown.running,
+                request_id=frame.request_id,
             )
         )
         for message in [*shown.running, *shown.ended]:

@@ -218,6 +218,7 @@ class ConversationDeleted(ServerEvent):
 class ConversationSubscribed(ServerEvent):
     type = "conversation.subscribed"
     conversation_id: str
+    current_leaf_id: str | None = None  # tells a page whether it shows what there is by now
     running: list[dict[str, Any]]
 
 

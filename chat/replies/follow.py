@@ -21,6 +21,7 @@ from models_hub.base import Role
 
 @dataclass(frozen=True)
 class RepliesToShow:
+    current_leaf_id: str | None
     running: list[dict[str, Any]]
     ended: list[dict[str, Any]]
 
@@ -36,6 +37,7 @@ def list_replies_to_show(asker: Asker, conversation_id: UUID, named: Collection[
     rows = with_opinions(Message.objects.filter(conversation=conversation, role=Role.ASSISTANT))
     shown = list(rows.filter(Q(status__in=RUNNING) | Q(id__in=named)).order_by("created_at"))
     return RepliesToShow(
+        current_leaf_id=conversation.current_leaf_id and str(conversation.current_leaf_id),
         running=[message_to_dict(message) for message in shown if message.is_running],
         ended=[message_to_dict(message) for message in shown if not message.is_running],
     )

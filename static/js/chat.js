@@ -21,7 +21,7 @@ const LEAF_SETTLES_MS = 400;
 
 class ChatPage {
   #opening = 0; // counts the conversations asked for: the one asked for last is shown
-  #isFresh; // the page came with its conversation, and nothing can have happened unheard since
+  #isFresh; // the page came with its conversation, and has been connected ever since
 
   constructor(data) {
     this.data = data;
@@ -370,10 +370,14 @@ class ChatPage {
   }
 
   /** After a reconnect: what happened meanwhile may have changed the branch. */
-  async #subscribed({ conversation_id, running }) {
+  async #subscribed({ conversation_id, current_leaf_id, running }) {
     if (conversation_id !== this.#id) return;
     for (const message of running) this.#catchUp(message);
-    if (this.#isFresh) return void (this.#isFresh = false);
+    if (this.#isFresh) {
+      this.#isFresh = false;
+      this.conversation.current_leaf_id = current_leaf_id;
+      return this.#followLeaf(); // a message may have come after the page was written
+    }
     const conversation = await callApi("GET", `conversations/${conversation_id}`).catch(() => null);
     if (!conversation) return;
     this.#conversationChanged(conversation);

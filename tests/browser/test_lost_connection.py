@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, WebSocketRoute, expect
+from playwright.sync_api import BrowserContext, Locator, Page, Route, WebSocketRoute, expect
 
 from tests.browser.chat_page import ask, ask_and_wait, body, expect_end, field, question, reply
 from tests.support.upstream import answer_text
@@ -187,3 +187,21 @@ def test_a_message_that_another_tab_discarded_is_shown_no_more(page: Page, line:
     expect(page.locator("article.message--user")).to_have_count(1)
     expect(body(question(page))).to_have_text("Kept")
     expect_ready(page)
+
+
+def test_what_came_between_a_page_and_its_connection_is_shown(page: Page, context: BrowserContext):
+    ask_and_wait(page, "One")
+    late, held = context.new_page(), []
+
+    def hold(route: Route) -> None:
+        route.continue_() if held else held.append(route)
+
+    late.route("**/js/chat*", hold)
+    late.goto(page.url, wait_until="commit")
+    expect(late.locator("article.message--user")).to_have_count(1)
+    ask(page, "Two")
+    expect(page.locator("article.message--assistant")).to_have_count(2)
+    expect_end(page)
+    held[0].continue_()
+    expect(late.locator("article.message--user")).to_have_count(2)
+    expect_end(late)

@@ -48,9 +48,9 @@ SERVER_FRAMES = [
     (events.ConversationUpdated(conversation=CONVERSATION), "conversation.updated", {"conversation"}),
     (events.ConversationDeleted(conversation=CONVERSATION), "conversation.deleted", {"conversation"}),
     (
-        events.ConversationSubscribed(conversation_id="c", running=[MESSAGE]),
+        events.ConversationSubscribed(conversation_id="c", current_leaf_id="m", running=[MESSAGE]),
         "conversation.subscribed",
-        {"conversation_id", "running"},
+        {"conversation_id", "current_leaf_id", "running"},
     ),
     (events.MessageCreated(message=MESSAGE), "message.created", {"message"}),
     (events.ReplyStarted(message=MESSAGE, conversation_id="c"), "reply.started", {"message", "conversation_id"}),

@@ -30,7 +30,8 @@ def test_waiting_without_a_worker_trains_here(base, conversations):
 def test_classifier_gets_its_head_and_answers_from_then_on(encoder, labelled_texts):
     out = finetune(
         *("--base", "tiny-sentiment", "--dataset", str(labelled_texts.dataset_id), "--name", "tiny-sentiment"),
-        *("--wait", "--set", "max_steps=4", "--set", "precision=float32"),
+        *("--wait", "--set", "max_steps=60", "--set", "learning_rate=0.01", "--set", "precision=float32"),
+        *("--set", "per_device_train_batch_size=8", "--set", "eval_steps=30"),
     )
     assert out.splitlines()[-1] == "succeeded tiny-sentiment@2"
     production = encoder.aliases.get(name="production").version
