@@ -174,6 +174,7 @@ def test_upload_that_was_cancelled_elsewhere_ends_here_too(
     parts.hold_from = 2
     page.goto("/datasets/new/")
     choose(page, big_file)
+    page.get_by_label("Name").fill("Ended elsewhere")
     page.get_by_role("button", name="Upload", exact=True).click()
     expect(page.locator("#upload-figures")).to_contain_text("4 MB of")
     page.get_by_role("button", name="Pause").click()
