@@ -7,6 +7,8 @@ from pathlib import Path
 
 from django.conf import settings
 
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}  # addresses that only this machine reaches
+
 
 @dataclass(frozen=True, kw_only=True)
 class AppSettings:

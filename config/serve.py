@@ -13,12 +13,11 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ImproperlyConfigured
 from supervisor import supervisord
 
-from config.app_settings import AppSettings, get_settings
+from config.app_settings import LOOPBACK, AppSettings, get_settings
 from config.runtime_dir import create_runtime_dir
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 WANTED_OPEN_FILES = 8192
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def main() -> None:

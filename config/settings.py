@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from csp.constants import NONCE, NONE, SELF
 from django.urls import reverse_lazy
 
-from config.app_settings import AppSettings
+from config.app_settings import LOOPBACK, AppSettings
 from config.environment import Environment, create_secrets
 from config.logging import FORMATS, LEVELS, build_logging
 
@@ -352,6 +352,5 @@ if SESSION_COOKIE_SECURE:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # Limits by address must not count everybody behind a proxy as one. There is a proxy where others come by https, or to a
 # port that only this machine reaches; elsewhere X-Forwarded-For is the caller's own word, and not listened to.
-_is_private = HOST in {"127.0.0.1", "localhost", "::1"}
-ALLAUTH_TRUSTED_PROXY_COUNT = 1 if SESSION_COOKIE_SECURE or (PUBLIC_URL and _is_private) else 0
+ALLAUTH_TRUSTED_PROXY_COUNT = 1 if SESSION_COOKIE_SECURE or (PUBLIC_URL and HOST in LOOPBACK) else 0
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024

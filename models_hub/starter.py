@@ -5,16 +5,16 @@ The wheels are data to us: their files are found through package metadata and no
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from config.file_lock import file_lock
 
 CHAT_FOLDER = "smollm2-135m-instruct"
 ENCODER_FOLDER = "distilbert-sentiment-encoder"
@@ -63,7 +63,7 @@ def import_starter_models(cache_dir: Path, progress: Progress | None = None) -> 
     models = []
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with _lock(cache_dir):
+        with file_lock(cache_dir / ".starter.lock", wait=True):
             for position, recipe in enumerate(recipes):
                 step = _part_of(report, position / len(recipes), 1 / len(recipes))
                 models.append(_bring_in(recipe, cache_dir, step))
@@ -289,10 +289,3 @@ def _read_manifest(folder: Path) -> dict | None:
 
 def _part_of(report: Progress, start: float, width: float) -> Progress:
     return lambda message, share: report(message, start + share * width)
-
-
-@contextlib.contextmanager
-def _lock(cache_dir: Path) -> Iterator[None]:
-    with (cache_dir / ".starter.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

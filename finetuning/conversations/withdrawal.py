@@ -5,7 +5,6 @@ Every step can be repeated, and what a build or a freeze that was under way slip
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from django.utils import timezone
 
 from chat.errors import BusyError, InvalidError, NotFoundError
 from config.app_settings import get_settings
+from config.file_lock import file_lock
 from finetuning.conversations.examples import withdrawn_rows
 from finetuning.conversations.taken_back import drop_withdrawn_answers, hold
 from finetuning.datasets.freezing import freeze_now
@@ -72,16 +72,10 @@ def clear_withdrawn() -> Cleared:
 
 @contextmanager
 def _turn() -> Iterator[bool]:
-    """The kernel gives the lock back when a worker dies."""
     folder = get_settings().data_dir
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "withdrawal.lock").open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    with file_lock(folder / "withdrawal.lock") as is_mine:
+        yield is_mine
 
 
 def _tainted_versions() -> list[DatasetVersion]:

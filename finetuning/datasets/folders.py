@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
 from config.app_settings import get_settings
+from config.file_lock import file_lock
 
 SPLITS = ("train", "validation", "test")
 
@@ -33,16 +33,8 @@ def under_data(path: str) -> Path:
 
 @contextmanager
 def dataset_lock(dataset_id: int, *, wait: bool) -> Iterator[bool]:
-    """Whoever writes a dataset's version files holds it; the kernel gives it back when a process dies.
-
-    Yields whether it is held. With `wait` it always is, but may block as long as a freeze takes.
-    """
+    """Whoever writes a dataset's version files holds it, as `file_lock` does; to wait takes as long as a freeze."""
     folder = dataset_folder(dataset_id)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    with file_lock(folder / "lock", wait=wait) as is_held:
+        yield is_held

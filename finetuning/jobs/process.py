@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
 
+from config.file_lock import file_lock
 from finetuning.jobs.folders import LOG
 from finetuning.training.environment import CHILD_ENVIRONMENT
 
@@ -121,21 +120,9 @@ def count_oom_kills() -> int:
     return int(found[1]) if found else 0
 
 
-@contextlib.contextmanager
-def hold(lock: Path) -> Iterator[bool]:
-    """Whether nobody works in this job's folder: then no child begins there meanwhile. Raises OSError."""
-    with lock.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
 def is_held(lock: Path) -> bool:
     """Whether a child still works in this job's folder: one that has lost its parent takes a while to end."""
-    with hold(lock) as is_free:
+    with file_lock(lock) as is_free:
         return not is_free
 
 

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from config.file_lock import file_lock
 from finetuning.jobs.dispatch import send_waiting
 from finetuning.jobs.folders import CHECKPOINTS, LOCK, RUN, job_folder
-from finetuning.jobs.process import hold, kill_orphan
+from finetuning.jobs.process import kill_orphan
 from finetuning.jobs.states import (
     FREE,
     LOST,
@@ -90,7 +91,7 @@ def clean_up(now: datetime | None = None) -> None:
         folder = job_folder(job_id)
         if not (folder / RUN / CHECKPOINTS).is_dir():
             continue
-        with hold(folder / LOCK) as is_free:
+        with file_lock(folder / LOCK) as is_free:
             if is_free and ended.filter(pk=job_id).exists():
                 shutil.rmtree(folder / RUN / CHECKPOINTS, ignore_errors=True)
                 logger.info("job %s: its checkpoints are deleted", job_id)

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from finetuning.jobs import suggest_target, trainable_bases
+from finetuning.jobs.bases import METHOD_OF_KIND
 from finetuning.models import Dataset, DatasetVersion, Example, FineTuningJob
 from finetuning.models.jobs import METHODS as METHOD_CHOICES
 from finetuning.pages.job_words import CAUSAL, FIELDS, METHODS, REASONS, Field
@@ -247,7 +248,7 @@ def method_for(data_source: str) -> dict[str, str]:
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         return {}
     kind = DatasetVersion.objects.filter(pk=int(number)).values_list("kind", flat=True).first()
-    return next(({"method": method.value} for method, kinds in KINDS.items() if kind in kinds), {})
+    return {"method": METHOD_OF_KIND[Dataset.Kind(kind)].value} if kind else {}
 
 
 def _parse(text: str, field: Field) -> Any:

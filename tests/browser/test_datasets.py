@@ -149,16 +149,21 @@ def test_another_file_is_not_taken_for_the_same(page: Page, big_file: Path, tmp_
     expect(page.get_by_text("Cancelled")).to_be_visible()
 
 
-def test_upload_waits_for_the_network_and_can_be_paused(page: Page, big_file: Path):
+def pause_after_the_first_part(page: Page, file: Path, *, name: str) -> Parts:
     parts = Parts(page)
     parts.hold_from = 2
     page.goto("/datasets/new/")
-    choose(page, big_file)
-    page.get_by_label("Name").fill("On the train")
+    choose(page, file)
+    page.get_by_label("Name").fill(name)
     page.get_by_role("button", name="Upload", exact=True).click()
     expect(page.locator("#upload-figures")).to_contain_text("4 MB of")
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#upload-state")).to_contain_text("Paused")
+    return parts
+
+
+def test_upload_waits_for_the_network_and_can_be_paused(page: Page, big_file: Path):
+    parts = pause_after_the_first_part(page, big_file, name="On the train")
     parts.hold_from = 0
     page.context.set_offline(True)
     page.get_by_role("button", name="Go on").click()
@@ -170,14 +175,7 @@ def test_upload_waits_for_the_network_and_can_be_paused(page: Page, big_file: Pa
 def test_upload_that_was_cancelled_elsewhere_ends_here_too(
     page: Page, site: Site, big_file: Path, complaints: list[str]
 ):
-    parts = Parts(page)
-    parts.hold_from = 2
-    page.goto("/datasets/new/")
-    choose(page, big_file)
-    page.get_by_label("Name").fill("Ended elsewhere")
-    page.get_by_role("button", name="Upload", exact=True).click()
-    expect(page.locator("#upload-figures")).to_contain_text("4 MB of")
-    page.get_by_role("button", name="Pause").click()
+    parts = pause_after_the_first_part(page, big_file, name="Ended elsewhere")
     site.run(CANCEL)
     parts.hold_from = 0
     page.get_by_role("button", name="Go on").click()

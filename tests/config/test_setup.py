@@ -75,16 +75,20 @@ def test_admin_from_the_environment_needs_no_link(tmp_path):
     assert users == [("root", 1)]
 
 
-def test_unreachable_database_is_one_sentence(tmp_path):
-    product = Product(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/missing/folder/dialoop.sqlite3")
-    result = subprocess.run(
+def run_setup_command(product: Product, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "manage.py", "setup"],
         cwd=BASE_DIR,
-        env=product.environment,
+        env={**product.environment, **variables},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_unreachable_database_is_one_sentence(tmp_path):
+    product = Product(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/missing/folder/dialoop.sqlite3")
+    result = run_setup_command(product)
     assert result.returncode == 1
     assert result.stderr.strip() == (
         "CommandError: The database of DATABASE_URL cannot be reached: unable to open database file"
@@ -93,14 +97,7 @@ def test_unreachable_database_is_one_sentence(tmp_path):
 
 def test_gpu_that_is_not_there_stops_the_setup_with_one_sentence(tmp_path):
     product = Product(tmp_path, USE_GPU="true", CUDA_VISIBLE_DEVICES="")
-    result = subprocess.run(
-        [sys.executable, "manage.py", "setup"],
-        cwd=BASE_DIR,
-        env=product.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_setup_command(product)
     assert result.returncode == 2
     assert result.stderr == "dialoop: USE_GPU is true, but PyTorch sees no GPU here: set it to auto or false.\n"
 
@@ -147,14 +144,8 @@ def test_setup_ends_well_with_a_connection_whose_key_is_lost(product):
     product.manage("setup")
     make = "from models_hub import services; services.create_connection('Mine', kind='openai_chat', api_key='sk-lost')"
     product.manage("shell", "-c", make)
-    result = subprocess.run(
-        [sys.executable, "manage.py", "setup"],
-        cwd=BASE_DIR,
-        env={**product.environment, "ENCRYPTION_KEYS": Fernet.generate_key().decode()},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    result = run_setup_command(product, ENCRYPTION_KEYS=Fernet.generate_key().decode())
+    assert result.returncode == 0
     [sentence] = [line for line in result.stderr.splitlines() if "Mine" in line]
     assert "ENCRYPTION_KEYS" in sentence
     assert "Traceback" not in result.stderr

@@ -18,9 +18,9 @@ from django.db.migrations.executor import MigrationExecutor
 from accounts import second_factor
 from accounts.services import ensure_first_admin
 from chat.errors import ChatError
-from config.app_settings import AppSettings, get_settings
+from config.app_settings import LOOPBACK, AppSettings, get_settings
 from config.runtime_dir import create_runtime_dir
-from config.serve import LOOPBACK, local_address
+from config.serve import local_address
 from config.static_files import collect_static_files
 from models_hub import provider_keys
 

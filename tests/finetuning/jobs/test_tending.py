@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
+from config.file_lock import file_lock
 from config.heartbeats import worker_key, write_heartbeat
 from finetuning.jobs import dispatch, pause_queue
 from finetuning.jobs.folders import CHECKPOINTS, LOCK, RUN, job_folder
-from finetuning.jobs.process import hold
 from finetuning.jobs.states import Status
 from finetuning.jobs.tending import KEPT_FOR, clean_up, tend
 from finetuning.models import Evaluation, FineTuningJob
@@ -152,7 +152,7 @@ def test_checkpoints_nobody_went_on_with_are_deleted(alice, checkpoints, status)
 def test_checkpoints_of_a_job_that_goes_on_stay(alice, checkpoints):
     resumed = checkpoints(alice, Status.QUEUED, KEPT_FOR * 2)
     at_work = checkpoints(alice, Status.CANCELLED, KEPT_FOR * 2)
-    with hold(at_work.parent.parent / LOCK) as is_free:
+    with file_lock(at_work.parent.parent / LOCK) as is_free:
         assert is_free
         clean_up()
     assert resumed.exists() and at_work.exists()
